@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mdclone/pkg/clone"
+	"mdclone/pkg/config"
+	"mdclone/pkg/report"
+)
+
+const (
+	backupHelp = `The whole cycle: find the clone, judge it, let it in, copy what changed, compare that, settle the bitmap, detach. With
+nothing on the array (a rescue shell) it takes no waiting at all; in the running system a few seconds.
+
+It is "re-add or nothing": where only a full copy would be right it refuses (3) and says why.`
+	attachHelp = `The first half of backup: the clone is in sync and stays in. Do not unplug it before detach.`
+	detachHelp = `The second half of backup: settles the bitmap and takes the clone out, never anything else. It is safe to unplug then.`
+)
+
+// cycleOptions are shared by backup, attach and detach.
+type cycleOptions struct {
+	*program `no-flag:"1"`
+	Clone    string `long:"clone" value-name:"DRIVE" description:"the clone, as a device or md device UUID, where none is configured or one of several is meant"`
+	Args     struct {
+		Array string `positional-arg-name:"ARRAY"`
+	} `positional-args:"1"`
+}
+
+type waitOption struct {
+	Wait time.Duration `long:"wait" value-name:"DURATION" description:"wait so long for the drive to be plugged in (30s, 5m)"`
+}
+
+type verifyOption struct {
+	Verify string `long:"verify" value-name:"none|changed|full" description:"what to compare after the copy; else as configured, and all where nothing vouches for the drive"`
+}
+
+type backupCommand struct {
+	cycleOptions
+	waitOption
+	verifyOption
+	Offline bool `long:"offline" description:"refuse (3) if anything is on the array"`
+	Keep    bool `long:"keep" description:"leave the clone attached"`
+}
+
+type attachCommand struct {
+	cycleOptions
+	waitOption
+	verifyOption
+}
+
+type detachCommand struct{ cycleOptions }
+
+func newBackupCommand(p *program) *backupCommand {
+	return &backupCommand{cycleOptions: cycleOptions{program: p}}
+}
+
+func newAttachCommand(p *program) *attachCommand {
+	return &attachCommand{cycleOptions: cycleOptions{program: p}}
+}
+
+func newDetachCommand(p *program) *detachCommand {
+	return &detachCommand{cycleOptions: cycleOptions{program: p}}
+}
+
+// options checks what go-flags cannot.
+func (c *cycleOptions) options(wait time.Duration, verify string) (clone.Options, error) {
+	o := clone.Options{Clone: c.Clone, Wait: wait}
+	if wait < 0 {
+		return o, report.Fail(report.Usage, "usage", "--wait %s is negative", wait)
+	}
+	if verify != "" {
+		v, err := config.ParseVerify(verify)
+		if err != nil {
+			return o, report.Fail(report.Usage, "usage", "%w", err)
+		}
+		o.Verify = v
+	}
+	return o, nil
+}
+
+// Execute runs backup.
+func (c *backupCommand) Execute(args []string) error {
+	o, err := c.options(c.Wait, c.Verify)
+	o.Offline, o.Keep = c.Offline, c.Keep
+	return c.each(args, err, !c.Keep, func(ctx context.Context, t *clone.Target) (*clone.Result, error) { return t.Backup(ctx, o) })
+}
+
+// Execute runs attach.
+func (c *attachCommand) Execute(args []string) error {
+	o, err := c.options(c.Wait, c.Verify)
+	return c.each(args, err, false, func(ctx context.Context, t *clone.Target) (*clone.Result, error) { return t.Attach(ctx, o) })
+}
+
+// Execute runs detach.
+func (c *detachCommand) Execute(args []string) error {
+	o, err := c.options(0, "")
+	return c.each(args, err, true, func(ctx context.Context, t *clone.Target) (*clone.Result, error) { return t.Detach(ctx, o) })
+}
+
+// account is the JSON of a run over several arrays.
+type account struct {
+	Result  string          `json:"result"`
+	Arrays  []*clone.Result `json:"arrays"`
+	Reasons []report.Reason `json:"reasons"`
+}
+
+// each runs do on every array that is meant and gives one account at the end; "safe to unplug" is said once.
+func (c *cycleOptions) each(args []string, err error, unplug bool, do func(context.Context, *clone.Target) (*clone.Result, error)) error {
+	if err = errors.Join(report.NoMore(args), err); err == nil {
+		err = c.begin()
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	targets, err := c.env.Targets(c.Args.Array)
+	if err != nil {
+		return c.fail(err)
+	}
+	results, errs := clone.RunAll(c.ctx, targets, do)
+	worst, text := report.Done, ""
+	for i, e := range errs {
+		worst = report.Worse(worst, report.CodeOf(e))
+		if e == nil {
+			text += results[i].Summary() + "\n"
+		}
+	}
+	if worst == report.Done && unplug {
+		text += "safe to unplug\n"
+	}
+	all := errors.Join(errs...)
+	var out any = account{worst.Result(), results, report.ReasonsOf(all)}
+	if len(results) == 1 && len(targets) == 1 {
+		out = results[0]
+	}
+	if e := c.print(out, text); e != nil {
+		return e
+	}
+	if all == nil {
+		return nil
+	}
+	if len(targets) > 1 {
+		c.env.Log.Infof("%d of %d arrays are done", len(targets)-len(failed(errs)), len(targets))
+	}
+	return withCode(worst, all)
+}
+
+func failed(errs []error) (out []error) {
+	for _, e := range errs {
+		if e != nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// coded gives joined errors the exit code of the worst.
+type coded struct {
+	code report.Code
+	error
+}
+
+// Unwrap keeps the reasons within reach.
+func (c coded) Unwrap() []error { return []error{&report.Error{Exit: c.code}, c.error} }
+
+func withCode(code report.Code, err error) error { return coded{code, fmt.Errorf("%w", err)} }

@@ -1,0 +1,144 @@
+// Command mdclone-early makes clones: it pins an array's limits at boot, judges a returning drive, and runs the whole
+// cycle of a clone, in the running system, in a rescue shell or in the initramfs.
+//
+// It reads /etc/mdclone/*.conf; it keeps /run/mdclone, /var/lib/mdclone (ledger, history) and, for adopt, runs mdadm and
+// blkid. In an initramfs that holds /etc/mdclone/initramfs its messages go to the kernel log too. Kernel parameters are
+// the udev rule's: mdclone=off switches guard and pin off.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/jessevdk/go-flags"
+
+	"mdclone/pkg/clone"
+	"mdclone/pkg/report"
+)
+
+// version is set when the program is linked.
+var version = "0.1.0-dev"
+
+func main() {
+	os.Exit(int(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)))
+}
+
+// program is what the commands share.
+type program struct {
+	ctx    context.Context
+	env    *clone.Env
+	stdout io.Writer
+	JSON   bool `long:"json" description:"print one JSON object on stdout"`
+}
+
+func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) report.Code {
+	log := report.Log{W: stderr}
+	if len(args) > 0 && args[0] == clone.GuardCommand {
+		err := clone.Guard(args[1:], stdin, stdout)
+		log.Fail(err)
+		return report.CodeOf(err)
+	}
+	if len(args) == 1 && args[0] == "--version" {
+		fmt.Fprintln(stdout, "mdclone-early", version)
+		return report.Done
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	p := &program{ctx: ctx, stdout: stdout}
+	p.env = clone.NewEnv(log, report.NewProgress(stderr))
+	if p.env.EarlyBoot() {
+		p.env.Log.Kmsg = report.OpenKmsg()
+	}
+	parser, err := p.parser()
+	if err != nil {
+		log.Fail(err)
+		return report.Failed
+	}
+	return report.Parse(parser, args, stdout, p.env.Log)
+}
+
+const about = `mdclone-early keeps a bootable, bit-for-bit clone of a machine's disk: a member of its md RAID1 that is usually
+unplugged. ARRAY is /dev/mdX, mdX, an md UUID or a NAME in /etc/mdclone; left out, it means every array configured there.
+
+EXAMPLES
+  mdclone-early adopt /dev/md0 /dev/sdc    once: make /dev/sdc a clone of the array
+  mdclone-early backup                     plug the clone in, run this, unplug it
+  mdclone-early backup --wait 10m          the same, the clone is plugged in meanwhile
+  mdclone-early status                     what there is, and what the next clone will copy
+  mdclone-early check /dev/sdc             may this drive join now?
+
+EXIT STATUS
+  0    done, or nothing to do
+  1    failed
+  2    wrong arguments or configuration
+  3    refused because unsafe; nothing was changed
+  4    the clone drive is not there
+  5    the mirror differs
+  130  interrupted; the array is safe, and a rerun resumes`
+
+func (p *program) parser() (*flags.Parser, error) {
+	parser := flags.NewNamedParser("mdclone-early", flags.HelpFlag|flags.PassDoubleDash)
+	parser.LongDescription = about
+	_, err := parser.AddGroup("Options", "", p)
+	for _, c := range []struct {
+		name, short, long string
+		command           any
+	}{
+		{"pin", "hold the array's request size down to what the clone takes", pinHelp, &pinCommand{program: p}},
+		{"check", "may this drive join now?", checkHelp, &checkCommand{program: p}},
+		{"adopt", "make a drive a clone of an array", adoptHelp, &adoptCommand{program: p}},
+		{"backup", "bring the clone up to date and detach it", backupHelp, newBackupCommand(p)},
+		{"attach", "let the clone in, sync it, and leave it in", attachHelp, newAttachCommand(p)},
+		{"detach", "take the clone out in good order", detachHelp, newDetachCommand(p)},
+		{"status", "show arrays, limits and clones", statusHelp, &statusCommand{program: p}},
+	} {
+		if err == nil {
+			_, err = parser.AddCommand(c.name, c.short, c.long, c.command)
+		}
+	}
+	return parser, err
+}
+
+// begin is what every command does first: put back what a run that was killed left changed.
+func (p *program) begin() error {
+	err := p.env.Restore()
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // a user who may only look
+	}
+	return err
+}
+
+// print writes v as one JSON object, or text without --json.
+func (p *program) print(v any, text string) error {
+	if !p.JSON {
+		_, err := io.WriteString(p.stdout, text)
+		return err
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s\n", out)
+	return err
+}
+
+// failure is the JSON of a command that ended before it had anything else to say.
+type failure struct {
+	Result  string          `json:"result"`
+	Reasons []report.Reason `json:"reasons"`
+}
+
+// fail prints err as JSON if that is asked for, and returns it for stderr and the exit code.
+func (p *program) fail(err error) error {
+	if err == nil || !p.JSON {
+		return err
+	}
+	return errors.Join(err, p.print(failure{report.CodeOf(err).Result(), report.ReasonsOf(err)}, ""))
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"mdclone/pkg/clone"
+	"mdclone/pkg/config"
+	"mdclone/pkg/limits"
+	"mdclone/pkg/report"
+)
+
+const pinHelp = `Sets the array's max_sectors_kb to what its members and the clone can take, before anything is stacked on it, and reads it
+back. Says "late" and which, where a holder was made with a larger limit.`
+
+type pinCommand struct {
+	*program `no-flag:"1"`
+	KB       string `long:"max-sectors-kb" value-name:"N" description:"KiB; else as configured, else the smallest of all members and the clone"`
+	Export   bool   `long:"export" description:"print MDCLONE_PIN=ok|late|fail for udev; silence for a device that is none of ours"`
+	Args     struct {
+		Array string `positional-arg-name:"ARRAY"`
+	} `positional-args:"1"`
+}
+
+// pinned is the JSON of one array's pin.
+type pinned struct {
+	Array  string            `json:"array"`
+	Pin    clone.PinOutcome  `json:"pin"`
+	Before uint64            `json:"before_kb"`
+	Now    uint64            `json:"max_sectors_kb"`
+	Late   map[string]uint64 `json:"late"`
+}
+
+// Execute runs pin.
+func (c *pinCommand) Execute(args []string) error {
+	kb, err := config.ParseKB(c.KB)
+	if err != nil {
+		err = report.Fail(report.Usage, "usage", "--max-sectors-kb: %w", err)
+	}
+	if err = errors.Join(report.NoMore(args), err); err == nil {
+		err = c.begin()
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.Export {
+		return c.export(kb)
+	}
+	targets, err := c.env.Targets(c.Args.Array)
+	if err != nil {
+		return c.fail(err)
+	}
+	var all []pinned
+	var text strings.Builder
+	for _, t := range targets {
+		r, outcome, err := t.Pin(kb)
+		if err != nil {
+			return c.fail(err)
+		}
+		all = append(all, account1(t, r, outcome))
+		fmt.Fprintf(&text, "%s: max_sectors_kb %d, was %d: %s\n", t.Conf.Name, r.After, r.Before, outcome)
+		for _, h := range r.Late {
+			fmt.Fprintf(&text, "  %s was made before, with %d\n", h.Name, h.MaxSectorsKB)
+		}
+	}
+	return c.print(struct {
+		Result string   `json:"result"`
+		Arrays []pinned `json:"arrays"`
+	}{report.Done.Result(), all}, text.String())
+}
+
+func account1(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome) pinned {
+	p := pinned{Array: t.Conf.Name, Pin: outcome, Before: r.Before, Now: r.After, Late: map[string]uint64{}}
+	for _, h := range r.Late {
+		p.Late[h.Name] = h.MaxSectorsKB
+	}
+	return p
+}
+
+// export is for a udev rule: it must never be in the way of a boot, so whatever is wrong goes to the log and into the
+// property, and the exit code is 0.
+func (c *pinCommand) export(kb uint64) error {
+	targets, err := c.env.Targets(c.Args.Array)
+	if err != nil || len(targets) != 1 || !targets[0].Configured {
+		return nil //nolint:nilerr // none of ours: silence
+	}
+	r, outcome, err := targets[0].Pin(kb)
+	switch {
+	case errors.Is(err, limits.ErrNotActive):
+		return nil
+	case err != nil:
+		c.env.Log.Fail(err)
+		outcome = "fail"
+	case outcome == clone.PinLate:
+		c.env.Log.Warnf("%s is pinned at %d KiB, but %s was made before with %d", targets[0].Array.Name, r.After, r.Late[0].Name,
+			r.Late[0].MaxSectorsKB)
+	}
+	_, err = fmt.Fprintf(c.stdout, "MDCLONE_PIN=%s\n", outcome)
+	return err
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"mdclone/pkg/clone"
+	"mdclone/pkg/report"
+)
+
+const statusHelp = `Arrays, their limits and those above them, each clone and what the next backup will copy. Any user may run it; what that
+user cannot read is said.`
+
+type statusCommand struct {
+	*program `no-flag:"1"`
+	Args     struct {
+		Array string `positional-arg-name:"ARRAY"`
+	} `positional-args:"1"`
+}
+
+// Execute runs status.
+func (c *statusCommand) Execute(args []string) error {
+	if err := report.NoMore(args); err != nil {
+		return c.fail(err)
+	}
+	if err := c.begin(); err != nil {
+		c.env.Log.Warnf("%v", err)
+	}
+	s, err := c.env.Status(c.Args.Array)
+	if err != nil {
+		return c.fail(err)
+	}
+	var text strings.Builder
+	for _, a := range s.Arrays {
+		writeArray(&text, a, time.Now())
+	}
+	if len(s.Arrays) == 0 {
+		text.WriteString("no array is configured, and no md array is running\n")
+	}
+	return c.print(s, text.String())
+}
+
+func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
+	if a.Device == "" {
+		fmt.Fprintf(b, "%s: not assembled (%s)\n", a.Name, a.UUID)
+	} else {
+		fmt.Fprintf(b, "%s: %s, %s, %s, %d of %d slots filled, %s\n", a.Name, a.Device, report.Bytes(a.Size), a.State,
+			a.RaidDisks-a.Degraded, a.RaidDisks, a.SyncAction)
+		if a.ChunkBytes > 0 {
+			fmt.Fprintf(b, "  bitmap: chunks of %s, %s dirty\n", report.Bytes(uint64(a.ChunkBytes)), report.Bytes(a.DirtyBytes))
+		}
+		writeLimits(b, a.Limits)
+	}
+	for _, what := range a.Unreadable {
+		fmt.Fprintf(b, "  not readable for this user: %s\n", what)
+	}
+	if len(a.Clones) == 0 {
+		b.WriteString("  no clone is recorded; mdclone-early adopt ARRAY DRIVE makes one\n")
+	}
+	for _, c := range a.Clones {
+		writeClone(b, c, now)
+	}
+}
+
+func writeLimits(b *strings.Builder, l clone.LimitStatus) {
+	fmt.Fprintf(b, "  max_sectors_kb: %d", l.Now)
+	if l.Pinned != 0 {
+		fmt.Fprintf(b, " (pin %d)", l.Pinned)
+	}
+	names := make([]string, 0, len(l.Holders))
+	for n := range l.Holders {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		fmt.Fprintf(b, ", %s %d", n, l.Holders[n])
+		if l.Holders[n] > l.Now {
+			b.WriteString(" (larger than the array's)")
+		}
+	}
+	b.WriteByte('\n')
+}
+
+func writeClone(b *strings.Builder, c clone.CloneStatus, now time.Time) {
+	fmt.Fprintf(b, "  clone %s: %s", c.UUID, c.State)
+	if c.Device != "" {
+		fmt.Fprintf(b, " at %s", c.Device)
+	}
+	if c.DetachedAt != nil {
+		fmt.Fprintf(b, ", detached %s ago", now.Sub(*c.DetachedAt).Round(time.Second))
+	}
+	fmt.Fprintf(b, "; the next backup copies %s\n", report.Bytes(c.CopyBytes))
+	for _, r := range c.Reasons {
+		fmt.Fprintf(b, "    %s\n", r.Text)
+	}
+	for _, h := range c.Hints {
+		fmt.Fprintf(b, "    hint: %s\n", h)
+	}
+}

@@ -1,0 +1,424 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// AdoptOptions are what adopt is asked for.
+type AdoptOptions struct {
+	Name      string // of the configuration; "" takes the array's own
+	Chunk     uint64 // bytes of a bitmap chunk; 0 is auto
+	Overwrite bool   // the drive may carry something
+}
+
+// ChunkFor is the bitmap chunk for members of size bytes: 1 MiB, and more where the bitmap would pass 2^20 bits (128 KiB
+// on each member). A small chunk makes clones small: 200 scattered writes of 4 KiB on 1 GiB cost a clone of 896 MiB with
+// mdadm's own 64 MiB, 177 with 1 MiB, 12 with 64 KiB; but random writes then write 1.06 and 1.60 times as much.
+func ChunkFor(size uint64) uint64 {
+	const least, most = 1 << 20, 1 << 20
+	chunk := uint64(least)
+	for size/chunk > most {
+		chunk *= 2
+	}
+	return chunk
+}
+
+// adoption is one run of adopt.
+type adoption struct {
+	*session
+	opts  AdoptOptions
+	facts Facts
+}
+
+// Adopt makes a drive a clone of the array: bitmap, slot, record, first full copy. It stays attached.
+func (t *Target) Adopt(ctx context.Context, path string, opts AdoptOptions) (*Result, error) {
+	start := t.env.Now()
+	s := &session{Target: t, began: start, result: &Result{Array: t.Conf.Name, Device: path, Mode: "full"}}
+	unlock, err := t.env.lock(t.Conf.UUID)
+	if err == nil {
+		defer unlock()
+		a := &adoption{session: s, opts: opts}
+		if err = a.examine(path); err == nil {
+			err = a.carryOut(ctx)
+			err = a.finishAdoption(ctx, err)
+		}
+	}
+	s.result.Array = t.Conf.Name
+	s.result.Seconds.Total = s.since(start)
+	s.result.Result, s.result.Reasons = report.CodeOf(err).Result(), report.ReasonsOf(err)
+	if report.CodeOf(err) != report.Refused {
+		if e := t.env.remember(s.result, start); e != nil {
+			t.env.Log.Warnf("history: %v", e)
+		}
+	}
+	return s.result, err
+}
+
+func refused(v Verdict) error {
+	return &report.Error{Exit: report.Refused, Reasons: v.Reasons, Hints: v.Hints}
+}
+
+// examine refuses what must not be adopted. Nothing is changed.
+func (a *adoption) examine(path string) error {
+	var err error
+	if a.drive, err = a.env.readDrive(path); err != nil {
+		return report.Fail(report.Usage, "no-such-drive", "%w", err)
+	}
+	if a.facts, err = a.Facts(a.drive); err != nil {
+		return err
+	}
+	f := a.facts
+	if a.drive.Member != nil {
+		a.result.Clone = a.drive.Member.Super.Device
+	}
+	for _, r := range []rule{noPrimary, unfitArray, unfitDevice, tooSmallRequests} {
+		if v, ok := r(f); ok {
+			return refused(v)
+		}
+	}
+	if v, ok := tooSmall(f, f.Primaries[0].Super.DataOffset); ok {
+		return refused(v)
+	}
+	if a.attached() {
+		return a.examineMember()
+	}
+	if f.Array.SyncAction != "idle" {
+		return report.Fail(report.Refused, "busy", "%s is busy: sync_action is %s", a.Array.Name, f.Array.SyncAction)
+	}
+	if err := a.examineSlots(); err != nil {
+		return err
+	}
+	return a.examineContents()
+}
+
+// attached tells whether the drive is in the array already. One that failed there is not.
+func (a *adoption) attached() bool { return a.facts.Attached != nil && !a.facts.Attached.Has("faulty") }
+
+// prepare makes the drive blank and gives the array a bitmap.
+func (a *adoption) prepare(ctx context.Context) error {
+	if a.facts.Attached != nil {
+		if err := a.remove(); err != nil {
+			return err
+		}
+	}
+	if err := a.wipe(); err != nil {
+		return err
+	}
+	return a.bitmapFor(ctx)
+}
+
+// unfitArray is an array that cannot have a clone.
+func unfitArray(f Facts) (Verdict, bool) {
+	if f.Array.Level != "raid1" {
+		return refuse(Unsuitable, "not-raid1", "%s is %s, not raid1", f.ArrayName, f.Array.Level), true
+	}
+	for _, m := range f.Primaries {
+		if bits := m.Super.Features & unfitFeatures; bits != 0 {
+			return refuse(Unsuitable, "unfit-features", "%s has the features %#x, which are not supported", f.ArrayName, bits), true
+		}
+		if m.BitmapErr != nil {
+			return refuse(Unsuitable, "bad-bitmap", "%s: %v", f.ArrayName, m.BitmapErr), true
+		}
+	}
+	others := func(n string) bool { return n != f.DriveName }
+	if spares := f.Array.Spares(); slices.ContainsFunc(spares, others) {
+		return refuse(Unsuitable, "spares", "%s has spares (%s), which could take the clone's slot", f.ArrayName, join(spares)).
+			hint("mdadm /dev/%s --remove /dev/%s", f.ArrayName, spares[0]), true
+	}
+	return Verdict{}, false
+}
+
+// examineMember lets a rerun go on with the drive that an earlier run has put in already: write-mostly, and not the
+// last good copy.
+func (a *adoption) examineMember() error {
+	if a.facts.Recorded || a.facts.Attached.Has("write_mostly") && len(a.facts.Primaries) > 0 {
+		return nil
+	}
+	return report.Fail(report.Refused, "member", "%s is a member of %s already", a.drive.Name, a.Array.Name)
+}
+
+// examineSlots refuses an array with an empty slot that another drive needs. The clone takes a new slot at the end, or
+// the one empty slot if that is the last and no other clone's.
+func (a *adoption) examineSlots() error {
+	empty := a.facts.Array.EmptySlots()
+	switch {
+	case len(empty) == 0:
+		return nil
+	case len(empty) == 1 && empty[0] == a.facts.Array.RaidDisks-1 && a.facts.OtherClones == 0:
+		a.env.Log.Infof("the last slot of %s, %d, is empty: the clone takes it", a.Array.Name, empty[0])
+		return nil
+	}
+	return report.Fail(report.Refused, "degraded", "%s has the slots %v empty: the new clone could take one that another "+
+		"drive needs", a.Array.Name, empty).Hint("plug in all clones and replace what failed, then adopt")
+}
+
+// examineContents refuses a drive that carries anything, unless the user says that it may be overwritten, or it is a
+// clone whose first copy was cut.
+func (a *adoption) examineContents() error {
+	if a.opts.Overwrite {
+		return nil
+	}
+	if a.facts.Recorded && a.facts.Ledger != nil && !a.facts.Ledger.FirstCopy {
+		return nil
+	}
+	what, err := a.env.signature(a.drive)
+	if err != nil || what == "" {
+		return err
+	}
+	return report.Fail(report.Refused, "signature", "%s carries something: %s", a.drive.Name, what).
+		Hint("everything on it is lost with: mdclone-early adopt --overwrite %s %s", a.Array.Path(), a.drive.Path)
+}
+
+// signature says what a drive carries, or "" for nothing: md metadata by our own eyes, the rest by blkid.
+func (e *Env) signature(d Drive) (string, error) {
+	if d.Member != nil {
+		return fmt.Sprintf("it is a member of array %s (%s)", d.Member.Super.Array, d.Member.Super.ArrayName), nil
+	}
+	if !errors.Is(d.Err, md.ErrNoSuperblock) {
+		return d.Err.Error(), nil
+	}
+	out, err := e.Run(context.Background(), "blkid", "-p", "-o", "export", d.Path)
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return strings.Join(slices.DeleteFunc(strings.Fields(out), func(w string) bool { return strings.HasPrefix(w, "DEVNAME=") }), " "), nil
+	case errors.As(err, &exit) && exit.ExitCode() == 2: // nothing found (blkid(8))
+		return "", nil
+	case errors.As(err, &exit) && exit.ExitCode() == 8:
+		return "several signatures", nil
+	}
+	return "", fmt.Errorf("blkid -p %s: %w: %s", d.Path, err, out)
+}
+
+// carryOut changes the array and copies. The drive is added before the array is grown, and recorded in between: a run
+// that is cut at any moment is found again by the next.
+func (a *adoption) carryOut(ctx context.Context) error {
+	peers, err := a.primaries(a.facts.Array, a.drive.Name)
+	if err != nil {
+		return err
+	}
+	a.peer = peers[0].name
+	if !a.attached() {
+		if err := a.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	if a.written, err = a.sectorsWritten(); err != nil {
+		return err
+	}
+	a.hurry()
+	if !a.attached() {
+		if err := a.add(ctx); err != nil {
+			return err
+		}
+	}
+	a.inside = true
+	if err := a.register(); err != nil {
+		return err
+	}
+	if err := a.takeSlot(ctx); err != nil {
+		return err
+	}
+	return a.firstCopy(ctx)
+}
+
+func (a *adoption) firstCopy(ctx context.Context) error {
+	start := a.env.Now()
+	total := a.facts.Array.ComponentSize
+	a.result.DirtyBytes = total
+	if err := a.await(ctx, "first copy to "+a.drive.Name, total); err != nil {
+		return err
+	}
+	a.result.Seconds.Sync = a.since(start)
+	if err := a.sound(); err != nil {
+		return err
+	}
+	return a.env.record(Entry{
+		Clone: a.result.Clone, Array: a.Conf.UUID, FirstCopy: true, Attached: true, Complete: true, Slot: a.slot,
+	})
+}
+
+// takeSlot gives the array one more slot where none is empty, and waits until the kernel has put the drive into it.
+func (a *adoption) takeSlot(ctx context.Context) error {
+	now, err := a.Array.State()
+	if err != nil {
+		return err
+	}
+	if m, ok := now.Member(a.drive.Name); ok && m.Slot < 0 && len(now.EmptySlots()) == 0 {
+		want := now.RaidDisks + 1
+		if err := a.mdadm(ctx, "--grow", a.Array.Path(), "--raid-devices="+strconv.Itoa(want)); err != nil {
+			return err
+		}
+		if now, err = a.Array.State(); err != nil {
+			return err
+		}
+		if now.RaidDisks != want {
+			return fmt.Errorf("mdadm --grow said it was done, but %s has %d slots, not %d", a.Array.Name, now.RaidDisks, want)
+		}
+	}
+	if a.slot, err = a.awaitSlot(ctx); err != nil {
+		return err
+	}
+	if a.slot != now.RaidDisks-1 {
+		return fmt.Errorf("the kernel put %s into slot %d, not into the last, %d", a.drive.Name, a.slot, now.RaidDisks-1)
+	}
+	return nil
+}
+
+// mdadm runs mdadm; what it did is for the caller to look at.
+func (a *adoption) mdadm(ctx context.Context, args ...string) error {
+	out, err := a.env.Run(ctx, "mdadm", args...)
+	if err != nil {
+		return fmt.Errorf("mdadm %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(out))
+	}
+	return nil
+}
+
+// bitmapFor makes sure that the array has a bitmap, of the chunk size that was asked for.
+func (a *adoption) bitmapFor(ctx context.Context) error {
+	old := a.facts.Primaries[0].Bitmap
+	chunk := a.opts.Chunk
+	switch {
+	case old != nil && (chunk == 0 || chunk == uint64(old.ChunkBytes)):
+		if want := ChunkFor(a.facts.Array.ComponentSize); uint64(old.ChunkBytes) > want {
+			a.env.Log.Warnf("the bitmap of %s has chunks of %s: each changed block costs a clone that much (--chunk %dK is finer)",
+				a.Array.Name, report.Bytes(uint64(old.ChunkBytes)), want>>10)
+		}
+		return nil
+	case old != nil && a.facts.OtherClones > 0:
+		return report.Fail(report.Refused, "bitmap-in-use", "the bitmap of %s is what its other clones rest on; its chunk size "+
+			"cannot be changed", a.Array.Name)
+	case old != nil:
+		if err := a.mdadm(ctx, "--grow", a.Array.Path(), "--bitmap=none"); err != nil {
+			return err
+		}
+	}
+	if chunk == 0 {
+		chunk = ChunkFor(a.facts.Array.ComponentSize)
+	}
+	err := a.mdadm(ctx, "--grow", a.Array.Path(), "--bitmap=internal", fmt.Sprintf("--bitmap-chunk=%dK", chunk>>10))
+	if err != nil {
+		return err
+	}
+	m, err := md.ReadDevice(md.NodePath(a.peer))
+	if err != nil {
+		return err
+	}
+	if m.Bitmap == nil || uint64(m.Bitmap.ChunkBytes) != chunk {
+		return fmt.Errorf("mdadm --grow --bitmap said it was done, but %s has no bitmap of that chunk size on its disk", a.peer)
+	}
+	a.env.Log.Infof("%s has a bitmap of %d chunks of %s", a.Array.Name, m.Bitmap.Dirty.Len(), report.Bytes(chunk))
+	return nil
+}
+
+// wipe takes what the drive carries off it: the first and last MiB, where all signatures are.
+func (a *adoption) wipe() error {
+	d, err := md.OpenDisk(a.drive.Path, unix.O_RDWR|unix.O_EXCL)
+	if err != nil {
+		return err
+	}
+	zero := md.AlignedBuffer(int(min(1<<20, d.Size()) &^ 4095))
+	err = errors.Join(d.WriteAligned(zero, 0), d.WriteAligned(zero, (d.Size()-int64(len(zero)))&^4095))
+	if e := unix.IoctlSetInt(d.FD(), unix.BLKRRPART, 0); e != nil && !errors.Is(e, unix.EINVAL) { // EINVAL: a partition itself
+		err = errors.Join(err, fmt.Errorf("read the partition table of %s again: %w", a.drive.Path, e))
+	}
+	return errors.Join(err, d.Close())
+}
+
+// add lets mdadm write the drive's superblock and add it, and has the kernel mark it write-mostly: with --write-mostly
+// mdadm 4.2 writes the role of a spare as faulty. mdadm gives it a log of bad blocks (its --add knows no way without), so
+// each cycle looks into that.
+func (a *adoption) add(ctx context.Context) error {
+	if err := a.mdadm(ctx, "--manage", a.Array.Path(), "--add", a.drive.Path); err != nil {
+		return err
+	}
+	if err := a.Array.Write("writemostly", "dev-"+a.drive.Name, "state"); err != nil {
+		return err
+	}
+	m, err := a.Array.Member(a.drive.Name)
+	if err != nil {
+		return err
+	}
+	if m.Has("faulty") || !m.Has("write_mostly") {
+		return fmt.Errorf("mdadm --add said it was done, but %s is %s", a.drive.Name, strings.Join(m.Flags, ","))
+	}
+	return nil
+}
+
+// register reads what mdadm wrote on the drive and records it, before the copy: a run that is cut finds it again.
+func (a *adoption) register() error {
+	m, err := md.ReadDevice(a.drive.Path)
+	if err != nil {
+		return err
+	}
+	if m.Super.Array != a.Conf.UUID {
+		return fmt.Errorf("%s has a superblock of array %s after it was added", a.drive.Name, m.Super.Array)
+	}
+	a.drive.Member, a.result.Clone = m, m.Super.Device
+	if err := a.configure(m.Super); err != nil {
+		return err
+	}
+	return a.env.record(Entry{Clone: m.Super.Device, Array: m.Super.Array, Attached: true, Slot: -1})
+}
+
+// configure writes NAME.conf.
+func (a *adoption) configure(s *md.Superblock) error {
+	c := a.Conf
+	if !a.Configured {
+		c.Name = nameFor(a.opts.Name, s.ArrayName, a.Array.Name)
+	}
+	// a first copy that was cut leaves an identity that nothing carries any more
+	c.Clones = slices.DeleteFunc(slices.Clone(c.Clones), func(u md.UUID) bool {
+		return a.facts.Recorded && a.facts.Drive != nil && u == a.facts.Drive.Super.Device && u != s.Device
+	})
+	if !c.HasClone(s.Device) {
+		c.Clones = append(c.Clones, s.Device)
+	}
+	if kb := a.facts.DriveQueue.MaxSectorsKB; c.CloneMaxSectorsKB == 0 || kb < c.CloneMaxSectorsKB {
+		c.CloneMaxSectorsKB = kb
+	}
+	if s.Minor == 0 && c.Verify != config.VerifyFull {
+		a.env.Log.Warnf("metadata 1.0: the clone can be mounted without md and nothing tells; every cycle compares all of it")
+	}
+	a.Conf, a.Configured = c, true
+	return c.Save(a.env.Root)
+}
+
+// nameFor is the configuration's name: the one asked for, the array's own without its host, or the kernel's.
+func nameFor(asked, own, kernel string) string {
+	if _, after, ok := strings.Cut(own, ":"); ok {
+		own = after
+	}
+	for _, n := range []string{asked, own} {
+		if n != "" && config.CheckName(n) == nil && strings.Trim(n, "0123456789") != "" {
+			return n
+		}
+	}
+	return kernel
+}
+
+// finishAdoption puts everything back. A first copy that was cut is taken out: md cannot resume it.
+func (a *adoption) finishAdoption(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		err = interrupted(context.Canceled)
+		if a.inside {
+			a.env.Log.Infof("interrupted: taking %s out; a first copy starts from the beginning when adopt is run again", a.drive.Name)
+			err = errors.Join(err, a.detach())
+		}
+	}
+	err = errors.Join(err, a.untune())
+	a.account()
+	return err
+}

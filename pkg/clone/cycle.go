@@ -1,0 +1,274 @@
+package clone
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/report"
+)
+
+// Sync speeds in KiB/s while a clone is copied to. md's own limits keep a mirror's rebuild out of the way of everything
+// else; a clone that is waited for may take more.
+const (
+	syncSpeedMin = "50000"
+	syncSpeedMax = "10000000"
+)
+
+// Backup is the whole cycle: find, admit, join, sync, verify, touch, settle, detach, canary.
+func (t *Target) Backup(ctx context.Context, opts Options) (*Result, error) {
+	return t.run(ctx, opts, func(ctx context.Context, s *session) error {
+		if err := s.bringIn(ctx); err != nil {
+			return err
+		}
+		if err := s.verifyAll(ctx); err != nil {
+			return err
+		}
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+		if err := s.agree(); err != nil {
+			return err
+		}
+		if opts.Keep {
+			return nil
+		}
+		return s.takeOut()
+	})
+}
+
+// Attach is the first half: the clone is in sync and stays in.
+func (t *Target) Attach(ctx context.Context, opts Options) (*Result, error) {
+	return t.run(ctx, opts, func(ctx context.Context, s *session) error {
+		if err := s.bringIn(ctx); err != nil {
+			return err
+		}
+		if err := s.verifyAll(ctx); err != nil {
+			return err
+		}
+		return s.agree()
+	})
+}
+
+// Detach is the second half. A clone that is not in the array is detached already.
+func (t *Target) Detach(ctx context.Context, opts Options) (*Result, error) {
+	return t.run(ctx, opts, func(ctx context.Context, s *session) error {
+		if _, err := s.Array.Member(s.drive.Name); errors.Is(err, os.ErrNotExist) {
+			s.env.Log.Infof("%s is not in %s", s.drive.Name, s.Array.Name)
+			return nil
+		}
+		if err := s.bringIn(ctx); err != nil {
+			return err
+		}
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+		if err := s.agree(); err != nil {
+			return err
+		}
+		return s.takeOut()
+	})
+}
+
+// run is what every way through a session shares: one process an array, what is changed is put back, an interrupt
+// leaves a safe state, and there is an account.
+func (t *Target) run(ctx context.Context, opts Options, do func(context.Context, *session) error) (*Result, error) {
+	start := t.env.Now()
+	unlock, err := t.env.lock(t.Conf.UUID)
+	if err != nil {
+		return t.refusal(err), err
+	}
+	defer unlock()
+	s, err := t.open(ctx, opts)
+	if err == nil {
+		err = do(ctx, s)
+		err = s.finish(ctx, err)
+	}
+	s.result.Seconds.Total = s.since(start)
+	s.result.Result = report.CodeOf(err).Result()
+	s.result.Reasons = report.ReasonsOf(err)
+	if err == nil {
+		s.result.Reasons = append(s.result.Reasons, s.verdict.Reasons...)
+	}
+	if report.CodeOf(err) != report.Refused && report.CodeOf(err) != report.NoDrive {
+		if e := t.env.remember(s.result, start); e != nil {
+			t.env.Log.Warnf("history: %v", e)
+		}
+	}
+	return s.result, err
+}
+
+func (t *Target) refusal(err error) *Result {
+	return &Result{Result: report.CodeOf(err).Result(), Array: t.Conf.Name, Reasons: report.ReasonsOf(err)}
+}
+
+// finish puts everything back, and takes a clone out whose cycle was interrupted or whose drive failed.
+func (s *session) finish(ctx context.Context, err error) error {
+	var out *report.Error
+	switch {
+	case err == nil:
+	case ctx.Err() != nil && s.inside:
+		err = errors.Join(interrupted(context.Canceled), s.giveUp())
+	case ctx.Err() != nil:
+		err = interrupted(context.Canceled)
+	case errors.As(err, &out) && out.Reasons[0].Code == "drive-failed":
+		if e := s.remove(); e != nil {
+			s.env.Log.Warnf("%v", e)
+		}
+	case s.inside:
+		s.env.Log.Warnf("%s is still in %s: mdclone-early detach takes it out", s.drive.Name, s.Array.Name)
+	}
+	if e := s.untune(); e != nil {
+		err = errors.Join(err, e)
+	}
+	if s.inside || s.result.CopiedBytes > 0 {
+		s.account()
+	}
+	return err
+}
+
+// account fills in what the drive was written.
+func (s *session) account() {
+	if now, err := s.sectorsWritten(); err == nil && now > s.written { // a drive that is gone has no count
+		s.result.CopiedBytes = (now - s.written) * 512
+	}
+	_, err := s.Array.Member(s.drive.Name)
+	s.result.Attached = err == nil
+}
+
+// bringIn gets the clone in sync in its slot: by a join, or by waiting for a sync that runs already.
+func (s *session) bringIn(ctx context.Context) error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if m, ok := state.Member(s.drive.Name); ok && m.Has("faulty") {
+		s.env.Log.Infof("%s failed earlier and is still in %s; removing it", s.drive.Name, s.Array.Name)
+		if err := s.remove(); err != nil {
+			return err
+		}
+		if err := s.judge(); err != nil {
+			return err
+		}
+	}
+	peers, err := s.primaries(state, s.drive.Name)
+	if err != nil {
+		return err
+	}
+	if len(peers) == 0 {
+		return report.Fail(report.Refused, "no-primary", "no primary of %s is in sync", s.Array.Name)
+	}
+	s.peer, s.bitmap = peers[0].name, peers[0].member.Bitmap
+	s.copied = s.bitmap.Dirty
+	s.result.DirtyBytes = s.bitmap.Bytes(s.copied)
+	if s.written, err = s.sectorsWritten(); err != nil {
+		return err
+	}
+	m, in := state.Member(s.drive.Name)
+	if in = in && !m.Has("faulty"); in {
+		s.slot, s.inside = m.Slot, true
+	} else if err := s.ready(); err != nil {
+		return err
+	}
+	s.hurry()
+	if in && m.InSync() {
+		return s.sound()
+	}
+	start := s.env.Now()
+	if !in {
+		if err := s.join(ctx); err != nil {
+			return err
+		}
+	}
+	s.inside, s.synced = true, true
+	if err := s.await(ctx, "copying to "+s.drive.Name, s.result.DirtyBytes); err != nil {
+		return err
+	}
+	s.result.Seconds.Sync = s.since(start)
+	return s.sound()
+}
+
+// hurry changes what makes the cycle slow for the time that it runs. Where that cannot be recorded it is not changed,
+// and the cycle takes longer.
+func (s *session) hurry() {
+	wanted := []tunable{{Attr: "sync_speed_max", Set: syncSpeedMax}, {Attr: "sync_speed_min", Set: syncSpeedMin}}
+	if !s.offline {
+		// never below 1: it is stored in whole seconds, and an array with 0 does not start
+		wanted = append(wanted, tunable{Attr: "bitmap/time_base", Set: "1"})
+	}
+	for _, w := range wanted {
+		if err := s.tune(w.Attr, w.Set); err != nil {
+			s.env.Log.Warnf("%s is left as it is, the cycle takes longer: %v", w.Attr, err)
+		}
+	}
+}
+
+// verifyAll is --verify full.
+func (s *session) verifyAll(ctx context.Context) error {
+	if s.verify != config.VerifyFull {
+		return nil
+	}
+	start := s.env.Now()
+	err := s.checkAll(ctx)
+	s.result.Seconds.Verify += s.since(start)
+	return err
+}
+
+// takeOut detaches the clone and leaves the canary.
+func (s *session) takeOut() error {
+	start := s.env.Now()
+	if err := s.detach(); err != nil {
+		return err
+	}
+	s.inside = false
+	s.account()
+	if err := s.untune(); err != nil { // a read-only array takes no canary
+		return err
+	}
+	err := s.leaveCanary(s.verify, true)
+	s.result.Seconds.Detach = s.since(start)
+	return err
+}
+
+// remember appends an account to the history.
+func (e *Env) remember(r *Result, at time.Time) error {
+	line, err := json.Marshal(struct {
+		At time.Time `json:"at"`
+		*Result
+	}{at.UTC(), r})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(e.VarDir(), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(e.VarDir(), "history.jsonl"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return errors.Join(err, f.Close())
+}
+
+// Summary is the account for a person, one line.
+func (r *Result) Summary() string {
+	var b strings.Builder
+	b.WriteString(r.Array + ": " + r.Device + " ")
+	switch {
+	case r.Attached:
+		b.WriteString("is in sync and attached")
+	default:
+		b.WriteString("is a clone of the array")
+	}
+	b.WriteString(", " + report.Bytes(r.CopiedBytes) + " copied for " + report.Bytes(r.DirtyBytes) + " changed")
+	if r.VerifiedBytes > 0 {
+		b.WriteString(", " + report.Bytes(r.VerifiedBytes) + " compared")
+	}
+	b.WriteString(", " + (time.Duration(r.Seconds.Total*1000) * time.Millisecond).String())
+	return b.String()
+}

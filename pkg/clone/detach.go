@@ -1,0 +1,252 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// detach takes the clone out in good order: it is looked at once more that it is the clone and not the last good copy,
+// it is failed, removed and flushed, and what the primaries' disks then say is read back.
+func (s *session) detach() error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	m, ok := state.Member(s.drive.Name)
+	if !ok {
+		return report.Fail(report.Failed, "not-attached", "%s is no member of %s any more", s.drive.Name, s.Array.Name)
+	}
+	on, err := md.ReadDevice(s.drive.Path)
+	if err != nil {
+		return err
+	}
+	if on.Super.Device != s.drive.Member.Super.Device {
+		return report.Fail(report.Failed, "other-drive", "%s is another drive now (%s)", s.drive.Name, on.Super.Device)
+	}
+	if !m.Has("faulty") {
+		if err := s.mayFail(state); err != nil {
+			return err
+		}
+		if err := s.Array.Write("faulty", "dev-"+s.drive.Name, "state"); err != nil {
+			return err
+		}
+	}
+	if err := s.remove(); err != nil {
+		return err
+	}
+	if err := md.Flush(s.drive.Path); err != nil {
+		return fmt.Errorf("flush %s: %w", s.drive.Path, err)
+	}
+	return nil
+}
+
+// mayFail is the last look before the write: failing the last good member answers EBUSY and breaks the array for every
+// later write.
+func (s *session) mayFail(state md.State) error {
+	for _, m := range state.Members {
+		if m.Name != s.drive.Name && m.InSync() && m.Name == s.peer {
+			return nil
+		}
+	}
+	return report.Fail(report.Failed, "last-copy", "no other member of %s is in sync: %s stays in, it is the last good copy",
+		s.Array.Name, s.drive.Name)
+}
+
+// remove takes a failed or spare drive out of the array. The kernel answers EBUSY until what is under way to it has
+// ended, and announces that nowhere.
+func (s *session) remove() error {
+	for end := s.env.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err := s.Array.Write("remove", "dev-"+s.drive.Name, "state")
+		switch {
+		case err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV):
+			return s.awaitGone()
+		case !errors.Is(err, unix.EBUSY) || s.env.Now().After(end):
+			return err
+		}
+	}
+}
+
+// awaitGone waits until the drive's directory has left the array: the kernel takes it out in a work of its own.
+func (s *session) awaitGone() error {
+	for end := s.env.Now().Add(patience); s.env.FS.Exists(s.Array.Attr("dev-" + s.drive.Name)); time.Sleep(5 * time.Millisecond) {
+		if s.env.Now().After(end) {
+			return fmt.Errorf("%s is still in %s after %s", s.drive.Name, s.Array.Name, patience)
+		}
+	}
+	return nil
+}
+
+// leaveCanary touches the array that the clone has left and records what the drive and the primaries look like now. The
+// chunks recorded were clean, or are written anew, since the slot is empty: their bits stay set until it is filled.
+func (s *session) leaveCanary(verified config.Verify, complete bool) error {
+	before, err := s.awaitUnlisted()
+	if err != nil {
+		return err
+	}
+	touched := s.touch()
+	after, err := s.readPrimary()
+	if err != nil {
+		return err
+	}
+	canary := after.Bitmap.Dirty.Minus(before.Bitmap.Dirty)
+	if touched == nil && before.Bitmap.Dirty.Has(0) && after.Bitmap.Dirty.Has(0) {
+		canary.Add(0) // it was dirty before, and has been written again since
+	}
+	if touched != nil || canary.Count() == 0 {
+		s.env.Log.Warnf("no canary could be left on %s (%v): that another drive sat in the slot meanwhile would not be seen by it",
+			s.Array.Name, touched)
+	}
+	left, err := md.ReadDevice(s.drive.Path)
+	if err != nil {
+		return err
+	}
+	return s.env.record(Entry{
+		Clone: left.Super.Device, Array: left.Super.Array, FirstCopy: true, Complete: complete,
+		DetachedAt: s.env.Now().UTC(), Slot: left.Super.Slot(), Events: left.Super.Events, Updated: left.Super.Updated,
+		Super: left.Raw, EventsCleared: after.Bitmap.EventsCleared, Dirty: canary.Ranges(), Verified: verified,
+	})
+}
+
+// awaitUnlisted waits until the primary's superblock on disk says that the clone is gone; md's thread writes it.
+func (s *session) awaitUnlisted() (*md.Member, error) {
+	for end := s.env.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		m, err := s.readPrimary()
+		if err != nil {
+			return nil, err
+		}
+		if !lists(m, s.drive.Member) {
+			return m, nil
+		}
+		if s.env.Now().After(end) {
+			return nil, report.Fail(report.Failed, "still-listed", "%s still lists %s in the array", s.peer, s.drive.Name)
+		}
+	}
+}
+
+func (s *session) readPrimary() (*md.Member, error) {
+	m, err := md.ReadDevice(md.NodePath(s.peer))
+	if err != nil {
+		return nil, err
+	}
+	if m.Bitmap == nil {
+		return nil, fmt.Errorf("%s: no usable bitmap: %w", s.peer, errors.Join(m.BitmapErr, fs.ErrNotExist))
+	}
+	return m, nil
+}
+
+// giveUp takes the clone out of a cycle that was interrupted, so that it can be unplugged and a rerun resumes.
+func (s *session) giveUp() error {
+	m, err := s.Array.Member(s.drive.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err = errors.Join(err, s.untune()); err != nil {
+		return err
+	}
+	if m.InSync() {
+		// nothing is lost by leaving in good order, only settled less well
+		s.env.Log.Infof("interrupted: detaching %s", s.drive.Name)
+	} else {
+		s.env.Log.Infof("interrupted: taking %s out; the next run copies the rest", s.drive.Name)
+	}
+	if err := s.detach(); err != nil {
+		return err
+	}
+	return s.leaveCanary(config.VerifyNone, m.InSync())
+}
+
+var errNotOffline = errors.New("somebody has the array open")
+
+// settle brings the bitmap to rest, touches the array so that Events Cleared passes the clone, and compares what was
+// copied, in the way that suits an array in use or not.
+func (s *session) settle(ctx context.Context) error {
+	start := s.env.Now()
+	need, err := s.touchBefore()
+	if err != nil {
+		return err
+	}
+	if s.offline {
+		frozen, err := s.settleOffline(ctx)
+		if err != nil {
+			return err
+		}
+		if frozen {
+			s.result.Seconds.Settle = s.since(start)
+			if err := s.clearedNow(need); err != nil {
+				return err
+			}
+			return s.compareCopied(ctx, s.copied, true)
+		}
+		s.env.Log.Warnf("%s: %v, so the bitmap is waited for", s.Array.Name, errNotOffline)
+	}
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	clear := s.copied
+	if len(state.EmptySlots()) == 0 { // with a slot empty no bit is ever cleared
+		if clear, err = s.settleOnline(ctx, need); err != nil {
+			return err
+		}
+	}
+	s.result.Seconds.Settle = s.since(start)
+	s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(clear))
+	return s.compareCopied(ctx, clear, false)
+}
+
+func (s *session) since(start time.Time) float64 { return s.env.Now().Sub(start).Seconds() }
+
+// touchBefore touches the array while the clone is in it, and returns the Events Cleared that this must lead to; 0 where
+// it cannot move (a slot is empty) or nothing may be touched.
+func (s *session) touchBefore() (uint64, error) {
+	state, err := s.Array.State()
+	if err != nil {
+		return 0, err
+	}
+	if len(state.EmptySlots()) > 0 {
+		return 0, nil
+	}
+	m, err := s.readPrimary()
+	if err != nil {
+		return 0, err
+	}
+	need := max(m.Super.Events, s.before+1)
+	if err := s.touch(); err != nil {
+		s.env.Log.Warnf("%v; what is copied later rests on the ledger alone", err)
+		return 0, nil
+	}
+	return need, nil
+}
+
+// clearedNow says so if Events Cleared did not move although the array is at rest.
+func (s *session) clearedNow(need uint64) error {
+	m, err := s.readPrimary()
+	if err != nil {
+		return err
+	}
+	moved, err := s.cleared(m, need)
+	if err == nil && !moved {
+		s.env.Log.Warnf("%s: Events Cleared did not move past event %d", s.Array.Name, need)
+	}
+	return err
+}
+
+// compareCopied is --verify changed.
+func (s *session) compareCopied(ctx context.Context, chunks md.Chunks, frozen bool) error {
+	if s.verify != config.VerifyChanged || !s.synced {
+		return nil
+	}
+	start := s.env.Now()
+	err := s.compareChunks(ctx, chunks, frozen)
+	s.result.Seconds.Verify += s.since(start)
+	return err
+}

@@ -1,0 +1,52 @@
+// Package clone is what only this product knows: what a returning drive is to its array, how it joins and how it
+// leaves, and what is remembered in between. Decisions are pure functions over decoded facts; the rest is the thin edge
+// that carries them out.
+package clone
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+	"mdclone/pkg/sysfs"
+)
+
+// Env is the machine that a command works on.
+type Env struct {
+	FS       sysfs.FS
+	Root     string // "/", where etc, run and var/lib are
+	Log      report.Log
+	Progress *report.Progress
+	Now      func() time.Time
+	// Run runs a set-up program (mdadm) and returns what it printed on both streams.
+	Run func(ctx context.Context, name string, args ...string) (string, error)
+}
+
+// NewEnv is the running machine.
+func NewEnv(log report.Log, progress *report.Progress) *Env {
+	return &Env{
+		FS: sysfs.New(), Root: "/", Log: log, Progress: progress, Now: time.Now,
+		Run: func(ctx context.Context, name string, args ...string) (string, error) {
+			out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+			return string(out), err
+		},
+	}
+}
+
+// RunDir is for what must not survive a reboot; it is handed from the initramfs to the real root.
+func (e *Env) RunDir() string { return filepath.Join(e.Root, "run/mdclone") }
+
+// VarDir is for what must survive one.
+func (e *Env) VarDir() string { return filepath.Join(e.Root, "var/lib/mdclone") }
+
+// EarlyBoot tells whether the root directory is our initramfs: the hook leaves a mark in it.
+func (e *Env) EarlyBoot() bool { return exists(filepath.Join(e.Root, "etc/mdclone/initramfs")) }
+
+// peer is an in-sync primary: its kernel name and what is on it.
+type peer struct {
+	name   string
+	member *md.Member
+}

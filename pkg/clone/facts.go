@@ -1,0 +1,49 @@
+package clone
+
+import (
+	"mdclone/pkg/limits"
+	"mdclone/pkg/md"
+)
+
+// Facts is all that the verdict on a drive rests on, read before anything is changed.
+type Facts struct {
+	Array     md.State     // as the kernel has it
+	ArrayName string       // kernel name
+	Queue     limits.Queue // of the array
+	Holders   []limits.Holder
+	InUse     bool // something is stacked on the array, mounts it or has it open exclusively
+
+	// Primaries are the in-sync members that are no recorded clone, the freshest first; none if there is none.
+	Primaries []*md.Member
+
+	DriveName  string
+	Drive      *md.Member // nil if it has no readable superblock
+	DriveErr   error      // why Drive is nil
+	DriveQueue limits.Queue
+	DriveBytes uint64
+	ReadOnly   bool
+	Uses       []string // what else has the drive: mounted, swap, held by another device
+	// Attached is the drive's state in this array where it is one of its members.
+	Attached *md.MemberState
+
+	Recorded    bool   // the drive is a recorded clone of this array, or the user named it and nothing is recorded
+	OtherClones int    // recorded clones besides this one
+	Ledger      *Entry // nil without one
+}
+
+// State is what a clone drive is to its array: the words of `status`.
+type State string
+
+// The states. Stale, Interrupted and InSync may join; the rest may not.
+const (
+	Absent      State = "absent"      // not plugged in
+	Stale       State = "stale"       // left in good order, behind
+	Interrupted State = "interrupted" // its last sync was cut, the bitmap knows the rest
+	Diverged    State = "diverged"    // written without the array
+	Ahead       State = "ahead"       // the array went on on it after the primaries failed
+	Outdated    State = "outdated"    // the bitmap no longer covers what it misses
+	Syncing     State = "syncing"     // in the array, being copied to
+	InSync      State = "in-sync"     // in the array, or cut off while it was in sync
+	Foreign     State = "foreign"     // not a clone of this array
+	Unsuitable  State = "unsuitable"  // this array cannot take it
+)

@@ -1,0 +1,194 @@
+package clone
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/limits"
+	"mdclone/pkg/md"
+)
+
+// Target is one array that a command works on, with what is configured for it.
+type Target struct {
+	env        *Env
+	Array      md.Array
+	Conf       config.Array
+	Configured bool // Conf comes from a file
+
+	changed []tunable // what tune has changed
+}
+
+// Drive is a clone drive that was found.
+type Drive struct {
+	Name   string // kernel name
+	Path   string
+	Member *md.Member // nil without a readable superblock
+	Err    error      // why Member is nil
+}
+
+// readDrive looks at one device, whatever is on it.
+func (e *Env) readDrive(path string) (Drive, error) {
+	name, err := md.KernelName(e.FS, path)
+	if err != nil {
+		return Drive{}, err
+	}
+	d := Drive{Name: name, Path: md.NodePath(name)}
+	d.Member, d.Err = md.ReadDevice(d.Path)
+	if errors.Is(d.Err, unix.ENOMEDIUM) || errors.Is(d.Err, unix.ENXIO) {
+		return Drive{}, d.Err
+	}
+	return d, nil
+}
+
+// primaries reads the in-sync members that are no clone, from their disks, the freshest first. except is the drive that
+// is asked about, which may be a clone that is recorded nowhere.
+func (t *Target) primaries(s md.State, except string) ([]peer, error) {
+	var out []peer
+	for _, m := range s.Members {
+		if !m.InSync() || m.Name == except {
+			continue
+		}
+		member, err := md.ReadDevice(md.NodePath(m.Name))
+		if err != nil {
+			return nil, err
+		}
+		if !t.Conf.HasClone(member.Super.Device) {
+			out = append(out, peer{m.Name, member})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b peer) int {
+		switch ea, eb := a.member.Super.Events, b.member.Super.Events; {
+		case ea > eb:
+			return -1
+		case ea < eb:
+			return 1
+		}
+		return 0
+	})
+	return out, nil
+}
+
+// Facts reads all that the verdict on a drive rests on.
+func (t *Target) Facts(d Drive) (Facts, error) {
+	e := t.env
+	f := Facts{ArrayName: t.Array.Name, DriveName: d.Name, Drive: d.Member, DriveErr: d.Err}
+	var err error
+	if f.Array, err = t.Array.State(); err != nil {
+		return Facts{}, err
+	}
+	peers, err := t.primaries(f.Array, d.Name)
+	if err != nil {
+		return Facts{}, err
+	}
+	for _, p := range peers {
+		f.Primaries = append(f.Primaries, p.member)
+	}
+	if f.Queue, err = limits.Read(e.FS, t.Array.Name); err != nil {
+		return Facts{}, err
+	}
+	if f.Holders, err = limits.Holders(e.FS, t.Array.Name); err != nil {
+		return Facts{}, err
+	}
+	if f.InUse, err = t.inUse(); err != nil {
+		return Facts{}, err
+	}
+	if err = t.driveFacts(&f, d); err != nil {
+		return Facts{}, err
+	}
+	if d.Member != nil {
+		u := d.Member.Super.Device
+		f.Recorded = t.Conf.HasClone(u)
+		f.OtherClones = len(t.Conf.Clones)
+		if f.Recorded {
+			f.OtherClones--
+		}
+		if f.Ledger, err = e.entry(u); err != nil {
+			return Facts{}, err
+		}
+	}
+	return f, nil
+}
+
+func (t *Target) driveFacts(f *Facts, d Drive) error {
+	fs := t.env.FS
+	var err error
+	if f.DriveQueue, err = limits.Read(fs, d.Name); err != nil {
+		return err
+	}
+	sectors, err := fs.Uint("class/block", d.Name, "size")
+	if err != nil {
+		return err
+	}
+	f.DriveBytes = sectors * 512
+	ro, err := fs.Uint("class/block", d.Name, "ro")
+	if err != nil {
+		return err
+	}
+	f.ReadOnly = ro != 0
+	if m, ok := f.Array.Member(d.Name); ok {
+		f.Attached = &m
+		return nil
+	}
+	users, err := t.env.users(d.Name)
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		f.Uses = append(f.Uses, u.String())
+	}
+	if len(f.Uses) == 0 && !f.ReadOnly {
+		held, err := heldExclusively(d.Path)
+		if err != nil {
+			return err
+		}
+		if held {
+			f.Uses = append(f.Uses, "another program has it open exclusively")
+		}
+	}
+	return nil
+}
+
+// inUse tells whether anything is on the array: a holder, a mount, swap, or an exclusive opener.
+func (t *Target) inUse() (bool, error) {
+	users, err := t.env.users(t.Array.Name)
+	if err != nil || len(users) > 0 {
+		return true, err
+	}
+	return heldExclusively(t.Array.Path())
+}
+
+// heldExclusively tells whether somebody has the block device claimed: a mount, dm, md, swap.
+func heldExclusively(path string) (bool, error) {
+	d, err := md.OpenDisk(path, unix.O_RDONLY|unix.O_EXCL)
+	if errors.Is(err, unix.EBUSY) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, d.Close()
+}
+
+// findClone finds the drive whose md device UUID is u, by what is on the drives; nil if none is plugged in. Two drives
+// with one identity (a copy made with dd) are an error: either could be the wrong one.
+func (e *Env) findClone(u md.UUID) (*Drive, error) {
+	found, _, err := md.Scan(e.FS)
+	if err != nil {
+		return nil, err
+	}
+	var out *Drive
+	for _, f := range found {
+		if f.Member.Super.Device != u {
+			continue
+		}
+		if out != nil {
+			return nil, fmt.Errorf("%s and %s both are %s: one is a copy of the other; unplug it", out.Name, f.Name, u)
+		}
+		out = &Drive{Name: f.Name, Path: f.Path, Member: f.Member}
+	}
+	return out, nil
+}

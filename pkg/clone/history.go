@@ -1,0 +1,121 @@
+package clone
+
+import (
+	"mdclone/pkg/md"
+)
+
+// The rules on what happened to the drive since it was last in the array. Each stands against an attack that ended in a
+// silently different mirror.
+
+// lists tells whether m's superblock has a member active at the slot that the member itself claims.
+func lists(m, member *md.Member) bool {
+	slot := member.Super.Slot()
+	return slot >= 0 && m.Super.SlotOf(member.Super.DevNumber) == slot
+}
+
+// listsAny tells whether c has at least one of the primaries active: it was last written in an array with that primary
+// in it, so it did not run without them.
+func listsAny(c *md.Member, primaries []*md.Member) bool {
+	for _, p := range primaries {
+		if lists(c, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func aheadOfArray(f Facts) (Verdict, bool) {
+	a, c := f.Primaries[0], f.Drive
+	if lists(a, c) && c.Super.Slot() >= 0 && !listsAny(c, f.Primaries) && c.Super.Events > a.Super.Events {
+		return refuse(Ahead, "ahead", "the array went on on this drive after the primaries failed: it is the newest copy"), true
+	}
+	return Verdict{}, false
+}
+
+func cutRollback(f Facts) (Verdict, bool) {
+	if f.Primaries[0].Super.Features&md.FeatureRecoveryOffset != 0 {
+		return refuse(Ahead, "rollback-cut", "a primary was being recovered when the array ended"), true
+	}
+	return Verdict{}, false
+}
+
+// noSlotOfItsOwn is a drive whose own role is spare or faulty: its first copy never began, or its join was cut in the
+// moment before the kernel gave it its slot back.
+func noSlotOfItsOwn(f Facts) (Verdict, bool) {
+	c := f.Drive
+	if c.Super.Slot() >= 0 {
+		return Verdict{}, false
+	}
+	if c.Bitmap == nil || c.Bitmap.Dirty.Count() == c.Bitmap.Dirty.Len() {
+		return refuse(Outdated, "never-synced", "it was never copied to").hint(fullCopyHint, f.Array.ComponentSize>>20), true
+	}
+	return refuse(Outdated, "join-cut", "its last join was cut before the kernel gave it its slot").
+		hint(fullCopyHint, f.Array.ComponentSize>>20), true
+}
+
+func divergedDrive(f Facts) (Verdict, bool) {
+	c := f.Drive
+	if listsAny(c, f.Primaries) {
+		return Verdict{}, false
+	}
+	// a primary that was put in after the drive had left is not known to it; the ledger alone vouches for such a drive
+	if f.Ledger != nil && f.Ledger.Untouched(c) {
+		return Verdict{}, false
+	}
+	return refuse(Diverged, "ran-alone", "it was run without the primaries (its own view of the array is %s); it may hold "+
+		"data that the array does not have", c.Super.View()).
+		hint("if that data is not wanted: "+fullCopyHint, f.Array.ComponentSize>>20), true
+}
+
+func outdatedByEvents(f Facts) (Verdict, bool) {
+	a, c := f.Primaries[0], f.Drive
+	switch {
+	case a.Bitmap == nil:
+		return refuse(Outdated, "no-bitmap", "the array has no bitmap, so nothing knows what it misses").
+			hint(fullCopyHint, f.Array.ComponentSize>>20), true
+	case c.Bitmap == nil:
+		return refuse(Outdated, "no-bitmap", "it left before the array had a bitmap").
+			hint(fullCopyHint, f.Array.ComponentSize>>20), true
+	case a.Bitmap.EventsCleared < c.Bitmap.EventsCleared:
+		return refuse(Outdated, "primaries-older", "the primaries were put back to an older state (bits cleared up to event %d "+
+			"there, %d here)", a.Bitmap.EventsCleared, c.Bitmap.EventsCleared), true
+	case a.Bitmap.EventsCleared > c.Super.Events:
+		return refuse(Outdated, "bits-cleared", "the bitmap was re-made or cleared since it left (bits cleared up to event %d, "+
+			"it is at %d)", a.Bitmap.EventsCleared, c.Super.Events).hint(fullCopyHint, f.Array.ComponentSize>>20), true
+	}
+	return Verdict{}, false
+}
+
+func firstCopyUnfinished(f Facts) (Verdict, bool) {
+	cut := f.Drive.Super.Features&(md.FeatureRecoveryOffset|md.FeatureRecoveryBitmap) == md.FeatureRecoveryOffset
+	if cut || f.Ledger != nil && !f.Ledger.FirstCopy {
+		return refuse(Outdated, "first-copy", "its first full copy was not finished").
+			hint("run mdclone-early adopt again: the copy starts from the beginning"), true
+	}
+	return Verdict{}, false
+}
+
+func outdatedByLedger(f Facts) (Verdict, bool) {
+	if f.Ledger == nil || f.Ledger.Attached {
+		return Verdict{}, false
+	}
+	dirty := f.Primaries[0].Bitmap.Dirty
+	for _, r := range f.Ledger.Dirty {
+		for i := r.First; i <= r.Last && i < dirty.Len(); i++ {
+			if !dirty.Has(i) {
+				return refuse(Outdated, "canary", "chunk %d was left dirty when it was detached and is clean now: another drive "+
+					"sat in its slot, or the bitmap was made anew", i).hint(fullCopyHint, f.Array.ComponentSize>>20), true
+			}
+		}
+	}
+	return Verdict{}, false
+}
+
+func touchedElsewhere(f Facts) (Verdict, bool) {
+	if f.Ledger == nil || f.Ledger.Attached || f.Ledger.Untouched(f.Drive) {
+		return Verdict{}, false
+	}
+	return refuse(Outdated, "touched", "its superblock is not what it was when it was detached (events %d then, %d now)",
+		f.Ledger.Events, f.Drive.Super.Events).
+		hint("backup --verify full joins it and compares all of it"), true
+}

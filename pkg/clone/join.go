@@ -1,0 +1,217 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// patience bounds what takes the kernel milliseconds on an idle machine.
+const patience = time.Minute
+
+// watchTick is how often a wait looks although the kernel announced nothing: for progress, and for what it never
+// announces.
+const watchTick = 100 * time.Millisecond
+
+// ready makes sure that nothing stands in the way of a sync.
+func (s *session) ready() error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if state.SyncAction != "idle" {
+		return report.Fail(report.Refused, "busy", "%s is busy: sync_action is %s", s.Array.Name, state.SyncAction).
+			Hint("wait until /proc/mdstat shows no resync or check, then run this again")
+	}
+	if state.ArrayState == "readonly" {
+		return report.Fail(report.Refused, "readonly", "%s is read-only", s.Array.Name).
+			Hint("mdadm --readwrite %s", s.Array.Path())
+	}
+	// a range left behind by a check that was cut stops every later sync at its end, for ever
+	for attr, open := range map[string]string{"sync_min": "0", "sync_max": "max"} {
+		text, err := s.Array.Read(attr)
+		if err != nil {
+			return err
+		}
+		if text != open {
+			s.env.Log.Infof("%s: %s was left at %s, setting it to %s", s.Array.Name, attr, text, open)
+			if err := s.Array.Write(open, attr); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// join lets the drive into its own slot, incrementally or not at all.
+func (s *session) join(ctx context.Context) error {
+	super := s.drive.Member.Super
+	s.slot, s.before = super.Slot(), super.Events
+	if err := s.keepSuper(); err != nil {
+		return err
+	}
+	if err := s.expectAttached(); err != nil {
+		return err
+	}
+	if err := s.Array.ReAdd(s.drive.Path, super); err != nil {
+		if errors.Is(err, unix.EINVAL) {
+			return report.Fail(report.Refused, "kernel-refused", "the kernel would not take %s without a full copy: %w", s.drive.Name, err)
+		}
+		return err
+	}
+	got, err := s.awaitSlot(ctx)
+	if err == nil && got == s.slot {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("the kernel put %s into slot %d, not %d", s.drive.Name, got, s.slot)
+	}
+	return errors.Join(report.Fail(report.Failed, "join", "%s did not join: %w", s.drive.Name, err), s.takeBack())
+}
+
+// expectAttached notes in the ledger that what it says of the drive's last leave holds no more.
+func (s *session) expectAttached() error {
+	x, err := s.env.entry(s.drive.Member.Super.Device)
+	if err != nil || x == nil {
+		return err
+	}
+	x.Attached = true
+	return s.env.record(*x)
+}
+
+// awaitSlot waits until md's thread has given the drive a slot. Until then it is a spare, on disk too.
+func (s *session) awaitSlot(ctx context.Context) (int, error) {
+	w, err := s.Array.FS.Watch(s.Array.Attr("dev-"+s.drive.Name, "state"))
+	if err != nil {
+		return -1, err
+	}
+	defer w.Close()
+	for end := s.env.Now().Add(patience); ; {
+		m, err := s.Array.Member(s.drive.Name)
+		if err != nil {
+			return -1, err
+		}
+		if m.Slot >= 0 {
+			return m.Slot, nil
+		}
+		if s.env.Now().After(end) {
+			return -1, fmt.Errorf("it is still a spare after %s", patience)
+		}
+		// slot is not announced by the kernel; state is, a moment earlier
+		if err := w.Wait(ctx, 20*time.Millisecond); err != nil {
+			return -1, err
+		}
+	}
+}
+
+// takeBack removes a drive whose join went wrong and gives it back the superblock it came with.
+func (s *session) takeBack() error {
+	if err := s.remove(); err != nil {
+		return err
+	}
+	now, err := md.ReadDevice(s.drive.Path)
+	if err != nil {
+		return err
+	}
+	if now.Super.Device != s.drive.Member.Super.Device || now.Super.Slot() >= 0 {
+		return nil // it is not the spare that the cut join leaves
+	}
+	d, err := md.OpenDisk(s.drive.Path, unix.O_RDWR|unix.O_EXCL)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	block := md.AlignedBuffer(md.SuperSize)
+	copy(block, s.drive.Member.Raw)
+	return d.WriteAligned(block, int64(now.Super.SuperOffset)*512)
+}
+
+// keepSuper saves the drive's superblock, which the join overwrites, for takeBack and for a person.
+func (s *session) keepSuper() error {
+	name := "superblock-" + strings.ReplaceAll(s.drive.Member.Super.Device.String(), ":", "")
+	return writeDurably(filepath.Join(s.env.RunDir(), name), s.drive.Member.Raw)
+}
+
+// await waits until the sync is over and says how it went. It is the clone's own state that counts: a primary that
+// fails meanwhile keeps `degraded` above 0.
+func (s *session) await(ctx context.Context, label string, total uint64) error {
+	w, err := s.Array.FS.Watch(s.Array.Attr("dev-"+s.drive.Name, "state"), s.Array.Attr("sync_action"),
+		s.Array.Attr("sync_completed"))
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	s.env.Progress.Start(label)
+	defer s.env.Progress.Done()
+	for idleSince := (time.Time{}); ; {
+		m, err := s.Array.Member(s.drive.Name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && m.Has("faulty") {
+			return report.Fail(report.Failed, "drive-failed", "%s failed or was unplugged in mid-sync; the array is intact", s.drive.Name).
+				Hint("look at the kernel log (dmesg); plug it in again and run this again")
+		}
+		if err != nil {
+			return err
+		}
+		action, err := s.Array.Read("sync_action")
+		if err != nil {
+			return err
+		}
+		switch {
+		case action == "frozen":
+			return report.Fail(report.Failed, "frozen", "somebody froze the sync of %s", s.Array.Name)
+		case action != "idle":
+			idleSince = time.Time{}
+		case m.InSync() && m.Slot == s.slot:
+			return nil
+		case idleSince.IsZero():
+			idleSince = s.env.Now()
+		case s.env.Now().Sub(idleSince) > patience:
+			return report.Fail(report.Failed, "sync-stopped", "the sync of %s stopped before %s was in sync", s.Array.Name, s.drive.Name)
+		}
+		written, err := s.sectorsWritten()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone: the next turn says so
+			return err
+		}
+		s.env.Progress.Update((written-min(s.written, written))*512, total, s.note())
+		if err := w.Wait(ctx, watchTick); err != nil {
+			return err
+		}
+	}
+}
+
+// note is what is worth saying behind the progress: a sync that waits for another array's.
+func (s *session) note() string {
+	if text, err := s.Array.Read("sync_completed"); err == nil && text == "delayed" {
+		return "delayed by another array's sync"
+	}
+	return ""
+}
+
+// sound makes sure that no member has a sector that could not be written: such a mirror ends in sync, with a clear
+// bitmap, and differs.
+func (s *session) sound() error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	for _, m := range state.Members {
+		bad, err := s.Array.BadBlocks(m.Name)
+		if err != nil {
+			return err
+		}
+		if bad {
+			return report.Fail(report.Failed, "bad-blocks", "%s has bad blocks: what lies there is not mirrored", m.Name).
+				Hint("mdadm --examine-badblocks /dev/%s lists them; replace that drive", m.Name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package clone
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+)
+
+// Entry is what the ledger remembers of one clone: the second line of defence behind what the disks themselves say. It
+// may be missing (rescue, early boot) or have been put back with the file system it lies in.
+type Entry struct {
+	Clone     md.UUID `json:"clone"`
+	Array     md.UUID `json:"array"`
+	FirstCopy bool    `json:"first_copy"` // the first full copy has finished
+	Attached  bool    `json:"attached"`   // it was let into the array and has not left in good order since
+	Complete  bool    `json:"complete"`   // it held all data when it left
+	// DetachedAt is when it last left, or zero.
+	DetachedAt    time.Time     `json:"detached_at"`
+	Slot          int           `json:"slot"`
+	Events        uint64        `json:"events"`         // of the clone's superblock
+	Updated       uint64        `json:"updated"`        // its utime
+	Super         []byte        `json:"superblock"`     // its 4 KiB
+	EventsCleared uint64        `json:"events_cleared"` // of the primaries' bitmap
+	Dirty         []md.Range    `json:"dirty"`          // chunks that stay dirty until it is back: the canary
+	Verified      config.Verify `json:"verified"`
+}
+
+// Untouched tells whether a drive's superblock is byte for byte what it was when the drive left.
+func (e *Entry) Untouched(m *md.Member) bool {
+	return !e.Attached && bytes.Equal(e.Super, m.Raw)
+}
+
+func (e *Env) entryPath(u md.UUID) string {
+	return filepath.Join(e.VarDir(), "ledger", strings.ReplaceAll(u.String(), ":", "")+".json")
+}
+
+// entry reads a clone's entry; nil without one.
+func (e *Env) entry(u md.UUID) (*Entry, error) {
+	text, err := os.ReadFile(e.entryPath(u))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var x Entry
+	if err := json.Unmarshal(text, &x); err != nil {
+		return nil, fmt.Errorf("%s: %w", e.entryPath(u), err)
+	}
+	if x.Clone != u {
+		return nil, fmt.Errorf("%s: is about another drive, %s", e.entryPath(u), x.Clone)
+	}
+	return &x, nil
+}
+
+// record writes a clone's entry, atomically and through to the disk.
+func (e *Env) record(x Entry) error {
+	text, err := json.MarshalIndent(x, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeDurably(e.entryPath(x.Clone), append(text, '\n'))
+}

@@ -1,0 +1,223 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+	"mdclone/pkg/sysfs"
+)
+
+// Options are what a cycle is asked for.
+type Options struct {
+	Wait    time.Duration // for the drive to be plugged in
+	Offline bool          // refuse if anything is on the array
+	Verify  config.Verify // "" leaves it to the configuration and the verdict
+	Keep    bool          // leave the clone attached
+	Clone   string        // a device or an md device UUID, where nothing is configured or one of several is meant
+}
+
+// session is one clone's way through a cycle.
+type session struct {
+	*Target
+	opts    Options
+	drive   Drive
+	verdict Verdict
+	verify  config.Verify
+	offline bool // nothing is on the array, and it may be made read-only
+
+	slot    int
+	before  uint64    // the drive's events before the join; 0 if it was in already
+	peer    string    // kernel name of the primary whose disk is read
+	copied  md.Chunks // dirty when the session began: what the sync copies
+	bitmap  *md.Bitmap
+	synced  bool   // a sync ran, so copied is worth comparing
+	inside  bool   // the drive is in the array because of us, or was before
+	written uint64 // sectors written to the drive when the session began
+	result  *Result
+	began   time.Time
+}
+
+// Seconds is how long each part of a cycle took.
+type Seconds struct {
+	Sync   float64 `json:"sync"`
+	Settle float64 `json:"settle"`
+	Verify float64 `json:"verify"`
+	Detach float64 `json:"detach"`
+	Total  float64 `json:"total"`
+}
+
+// Result is the account of one cycle, and its JSON.
+type Result struct {
+	Result            string          `json:"result"`
+	Mode              string          `json:"mode"` // incremental, full, healed
+	Array             string          `json:"array"`
+	Clone             md.UUID         `json:"clone"`
+	Device            string          `json:"device"`
+	DirtyBytes        uint64          `json:"dirty_bytes"`
+	CopiedBytes       uint64          `json:"copied_bytes"`
+	VerifiedBytes     uint64          `json:"verified_bytes"`
+	MismatchedSectors uint64          `json:"mismatched_sectors"`
+	LeftDirtyBytes    uint64          `json:"left_dirty_bytes"` // what the next cycle copies once more
+	Attached          bool            `json:"attached"`
+	Seconds           Seconds         `json:"seconds"`
+	Reasons           []report.Reason `json:"reasons"`
+}
+
+// open finds the drive and judges it. Nothing is changed yet.
+func (t *Target) open(ctx context.Context, opts Options) (*session, error) {
+	s := &session{Target: t, opts: opts, began: t.env.Now(), result: &Result{Array: t.Conf.Name, Mode: "incremental"}}
+	d, err := t.awaitDrive(ctx, opts)
+	if err != nil {
+		return s, err
+	}
+	s.drive = d
+	s.result.Device, s.result.Clone = d.Path, d.Member.Super.Device
+	return s, s.judge()
+}
+
+// judge reads the facts anew and keeps the verdict; an error says why the drive may not join.
+func (s *session) judge() error {
+	f, err := s.Facts(s.drive)
+	if err != nil {
+		return err
+	}
+	if !s.Configured && s.opts.Clone != "" {
+		f.Recorded = true // nothing is recorded, and the user named it
+	}
+	s.verdict = Judge(f)
+	if s.opts.Verify == config.VerifyFull && s.verdict.code() == "touched" {
+		s.verdict.Admit, s.verdict.Verify = true, config.VerifyFull
+	}
+	if !s.verdict.Admit {
+		e := &report.Error{Exit: report.Refused, Reasons: s.verdict.Reasons, Hints: s.verdict.Hints}
+		return e
+	}
+	if s.opts.Offline && f.InUse {
+		return report.Fail(report.Refused, "in-use", "%s is in use, so this is not offline", s.Array.Name).
+			Hint("without --offline the cycle runs beside what is on it; lvm vgchange -an stops LVM")
+	}
+	s.offline = !f.InUse
+	s.verify = s.verdict.Verify
+	switch {
+	case s.opts.Verify != "":
+		s.verify = s.opts.Verify
+	case s.verify == config.VerifyChanged:
+		s.verify = s.Conf.Verify
+	case s.verdict.WhyVerify != "":
+		s.env.Log.Infof("%s: all of it will be compared: %s (--verify changed skips that)", s.drive.Name, s.verdict.WhyVerify)
+	}
+	return nil
+}
+
+func (v Verdict) code() string {
+	if len(v.Reasons) == 0 {
+		return ""
+	}
+	return v.Reasons[0].Code
+}
+
+// awaitDrive finds the clone drive, waiting for it as long as was asked.
+func (t *Target) awaitDrive(ctx context.Context, opts Options) (Drive, error) {
+	events, err := sysfs.OpenUevents()
+	if err != nil {
+		return Drive{}, err
+	}
+	defer events.Close()
+	until := t.env.Now().Add(opts.Wait)
+	for said := false; ; {
+		d, err := t.findDrive(opts)
+		if err != nil || d != nil {
+			return deref(d), err
+		}
+		left := until.Sub(t.env.Now())
+		if left <= 0 {
+			return Drive{}, report.Fail(report.NoDrive, "absent", "no clone drive of %s is plugged in", t.Conf.Name).
+				Hint("plug it in, or wait for it with --wait 5m")
+		}
+		if !said {
+			t.env.Log.Infof("waiting up to %s for the clone drive of %s", left.Round(time.Second), t.Conf.Name)
+			said = true
+		}
+		if err := events.Wait(ctx, min(left, 10*time.Second)); err != nil {
+			return Drive{}, interrupted(err)
+		}
+	}
+}
+
+func deref(d *Drive) Drive {
+	if d == nil {
+		return Drive{}
+	}
+	return *d
+}
+
+// findDrive looks for the drive once: the one that is named, or the recorded clones in their order.
+func (t *Target) findDrive(opts Options) (*Drive, error) {
+	if strings.Contains(opts.Clone, "/") {
+		d, err := t.env.readDrive(opts.Clone)
+		if err == nil && d.Member == nil {
+			err = report.Fail(report.Refused, "no-superblock", "%s: %w", opts.Clone, d.Err)
+		}
+		return &d, err
+	}
+	clones := t.Conf.Clones
+	if opts.Clone != "" {
+		u, err := md.ParseUUID(opts.Clone)
+		if err != nil {
+			return nil, report.Fail(report.Usage, "usage", "--clone: %w", err)
+		}
+		clones = []md.UUID{u}
+	}
+	if len(clones) == 0 {
+		return nil, report.Fail(report.Usage, "no-clone", "no clone of %s is recorded", t.Conf.Name).
+			Hint("set one up with mdclone-early adopt, or name one with --clone")
+	}
+	for _, u := range clones {
+		d, err := t.env.findClone(u)
+		if err != nil {
+			return nil, report.Fail(report.Refused, "two-drives", "%w", err)
+		}
+		if d != nil {
+			return d, nil
+		}
+	}
+	return nil, nil
+}
+
+// interrupted makes the end of a context exit code 130.
+func interrupted(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return report.Fail(report.Interrupted, "interrupted", "interrupted: the array is safe, a rerun resumes")
+	}
+	return err
+}
+
+// sectorsWritten reads how much was written to the drive since it appeared (Documentation/block/stat.rst, field 7).
+func (s *session) sectorsWritten() (uint64, error) {
+	return s.env.sectorsWritten(s.drive.Name)
+}
+
+func (e *Env) sectorsWritten(name string) (uint64, error) {
+	const writeSectors = 6
+	path := filepath.Join("class/block", name, "stat")
+	text, err := e.FS.Read(path)
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(text)
+	if len(fields) <= writeSectors {
+		return 0, fmt.Errorf("read %s: %q has too few fields", path, text)
+	}
+	var n uint64
+	if _, err := fmt.Sscan(fields[writeSectors], &n); err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return n, nil
+}

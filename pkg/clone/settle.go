@@ -1,0 +1,158 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/md"
+)
+
+// Settling is waiting until the bitmap on disk says of what was copied that it is in sync, so that the next cycle does
+// not copy it once more. The bitmap of a busy array is never all clear, so it is not waited for: each copied chunk must
+// have been seen clear once, or must have been written again.
+
+const (
+	settlePoll  = 100 * time.Millisecond // the bitmap's contents are not announced
+	settleBound = 60 * time.Second
+)
+
+// settleWatch follows the bitmap on disk. It is pure: what is seen is fed in.
+type settleWatch struct {
+	pending  md.Chunks // copied, not yet seen clear
+	clear    md.Chunks // seen clear, and not dirty again since
+	stall    time.Duration
+	progress time.Time // when pending last shrank
+}
+
+// newSettleWatch begins at now. A bit is cleared two to three ticks after its last write (md-bitmap.c,
+// md_bitmap_daemon_work, Linux 6.12), so without any progress for stall, which is more than that, bits stay for a reason.
+func newSettleWatch(copied md.Chunks, now time.Time, timeBase time.Duration) *settleWatch {
+	return &settleWatch{pending: copied, clear: md.NewChunks(copied.Len()), stall: 3*timeBase + 2*time.Second, progress: now}
+}
+
+// see takes the bitmap as it is on disk now. written says whether the array was written since the sync.
+func (w *settleWatch) see(dirty md.Chunks, now time.Time, written bool) (settled bool) {
+	seen := w.pending.Minus(dirty)
+	if seen.Count() > 0 {
+		w.progress = now
+	}
+	w.clear = w.clear.Or(seen).Minus(dirty)
+	w.pending = w.pending.And(dirty)
+	return w.pending.Count() == 0 || written && now.Sub(w.progress) > w.stall
+}
+
+// settleOnline waits for the ticks of the bitmap's daemon, and for Events Cleared to pass need on the clone's own disk;
+// need 0 does not. Whatever does not come within the bound is said, not waited for.
+func (s *session) settleOnline(ctx context.Context, need uint64) (md.Chunks, error) {
+	writes, err := s.arrayWrites()
+	if err != nil {
+		return md.Chunks{}, err
+	}
+	start := s.env.Now()
+	w := newSettleWatch(s.copied, start, s.timeBase())
+	tick := time.NewTicker(settlePoll)
+	defer tick.Stop()
+	for {
+		m, err := md.ReadDevice(md.NodePath(s.peer))
+		if err != nil {
+			return md.Chunks{}, err
+		}
+		if m.Bitmap == nil {
+			return md.Chunks{}, fmt.Errorf("%s: the bitmap is gone: %w", s.peer, errors.Join(m.BitmapErr))
+		}
+		now, err := s.arrayWrites()
+		if err != nil {
+			return md.Chunks{}, err
+		}
+		settled := w.see(m.Bitmap.Dirty, s.env.Now(), now != writes)
+		moved, err := s.cleared(m, need)
+		if err != nil {
+			return md.Chunks{}, err
+		}
+		if settled && moved {
+			return w.clear, nil
+		}
+		if s.env.Now().Sub(start) > settleBound {
+			if !moved {
+				s.env.Log.Warnf("%s: Events Cleared did not move within %s; the next cycle compares everything", s.Array.Name, settleBound)
+			}
+			return w.clear, nil
+		}
+		select {
+		case <-ctx.Done():
+			return md.Chunks{}, context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// cleared tells whether Events Cleared has reached need on the clone's disk and is the primaries' there.
+func (s *session) cleared(primary *md.Member, need uint64) (bool, error) {
+	if need == 0 {
+		return true, nil
+	}
+	if primary.Bitmap.EventsCleared < need {
+		return false, nil
+	}
+	c, err := md.ReadDevice(s.drive.Path)
+	if err != nil || c.Bitmap == nil {
+		return false, err
+	}
+	return c.Bitmap.EventsCleared == primary.Bitmap.EventsCleared, nil
+}
+
+// settleOffline makes the array read-only, which flushes the bitmap at once and lets nobody write while the copy is
+// compared. Superblocks are not written meanwhile. It returns false if somebody has the array open.
+func (s *session) settleOffline(ctx context.Context) (bool, error) {
+	// udev opens the array for a moment after each close of a writer
+	for end := s.env.Now().Add(5 * time.Second); ; {
+		err := s.tune("array_state", "readonly")
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return false, err
+		}
+		if s.env.Now().After(end) {
+			return false, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// arrayWrites is the number of writes that the array has taken (Documentation/block/stat.rst, field 5).
+func (s *session) arrayWrites() (uint64, error) {
+	text, err := s.env.FS.Read("block", s.Array.Name, "stat")
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(text)
+	if len(fields) < 5 {
+		return 0, fmt.Errorf("%s: stat %q has too few fields", s.Array.Name, text)
+	}
+	return strconv.ParseUint(fields[4], 10, 64)
+}
+
+// timeBase is the bitmap daemon's tick.
+func (s *session) timeBase() time.Duration {
+	const byDefault = 5 * time.Second
+	text, err := s.Array.Read("bitmap/time_base")
+	if err != nil {
+		return byDefault
+	}
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err != nil || seconds < 1 {
+		return byDefault
+	}
+	return time.Duration(seconds * float64(time.Second))
+}

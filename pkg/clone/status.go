@@ -1,0 +1,272 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/limits"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// Status is the JSON of `status`.
+type Status struct {
+	Arrays []ArrayStatus `json:"arrays"`
+}
+
+// ArrayStatus is one array.
+type ArrayStatus struct {
+	Name       string        `json:"name"`
+	Device     string        `json:"device"` // "" if it is not assembled
+	UUID       md.UUID       `json:"uuid"`
+	State      string        `json:"state"` // md's array_state; "not-assembled"
+	SyncAction string        `json:"sync_action"`
+	RaidDisks  int           `json:"raid_disks"`
+	Degraded   int           `json:"degraded"`
+	Size       uint64        `json:"size_bytes"`
+	ChunkBytes uint32        `json:"chunk_bytes"` // 0 if it could not be read, or without a bitmap
+	DirtyBytes uint64        `json:"dirty_bytes"`
+	Limits     LimitStatus   `json:"limits"`
+	Clones     []CloneStatus `json:"clones"`
+	Unreadable []string      `json:"unreadable"` // what this user may not read
+}
+
+// LimitStatus is max_sectors_kb of the array and of what is on it, in KiB.
+type LimitStatus struct {
+	Pinned  uint64            `json:"pinned_max_sectors_kb"` // what the configuration asks for; 0 for none
+	Now     uint64            `json:"max_sectors_kb"`
+	Holders map[string]uint64 `json:"holders"`
+}
+
+// CloneStatus is one recorded clone.
+type CloneStatus struct {
+	UUID       md.UUID         `json:"uuid"`
+	Device     string          `json:"device"` // "" if it is not plugged in
+	State      State           `json:"state"`
+	CopyBytes  uint64          `json:"copy_bytes"` // what the next clone copies
+	DetachedAt *time.Time      `json:"detached_at"`
+	Reasons    []report.Reason `json:"reasons"`
+	Hints      []string        `json:"-"`
+}
+
+// Status looks at one array, or at all that are configured and, where none is, at all RAID1 arrays that run.
+func (e *Env) Status(which string) (Status, error) {
+	out := Status{Arrays: []ArrayStatus{}}
+	confs, err := config.Load(e.Root)
+	if err != nil {
+		return out, report.Fail(report.Usage, "configuration", "%w", err)
+	}
+	arrays, err := e.running()
+	if err != nil {
+		return out, err
+	}
+	var targets []*Target
+	if which != "" {
+		t, err := e.target(which, confs, arrays)
+		if err != nil {
+			return out, err
+		}
+		targets = append(targets, t)
+	}
+	for _, c := range confs {
+		if which != "" {
+			break
+		}
+		t := &Target{env: e, Array: arrays[c.UUID], Conf: c, Configured: true}
+		targets = append(targets, t)
+	}
+	if which == "" && len(confs) == 0 {
+		for u, a := range arrays {
+			targets = append(targets, &Target{env: e, Array: a, Conf: config.Array{Name: a.Name, UUID: u}})
+		}
+	}
+	for _, t := range targets {
+		s, err := t.status()
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", t.Conf.Name, err)
+		}
+		out.Arrays = append(out.Arrays, s)
+	}
+	return out, nil
+}
+
+func (t *Target) status() (ArrayStatus, error) {
+	s := ArrayStatus{
+		Name: t.Conf.Name, UUID: t.Conf.UUID, State: "not-assembled", Clones: []CloneStatus{}, Unreadable: []string{},
+		Limits: LimitStatus{Holders: map[string]uint64{}},
+	}
+	if t.Array.Name == "" {
+		for _, u := range t.Conf.Clones {
+			s.Clones = append(s.Clones, CloneStatus{UUID: u, State: Absent, Reasons: []report.Reason{}})
+		}
+		return s, nil
+	}
+	state, err := t.Array.State()
+	if err != nil {
+		return s, err
+	}
+	s.Device, s.State, s.SyncAction = t.Array.Path(), state.ArrayState, state.SyncAction
+	s.RaidDisks, s.Degraded, s.Size = state.RaidDisks, state.Degraded, state.ComponentSize
+	if err := t.limitStatus(&s.Limits); err != nil {
+		return s, err
+	}
+	peers, err := t.primaries(state, "")
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		s.Unreadable = append(s.Unreadable, "the superblocks and bitmaps on the disks")
+	case err != nil:
+		return s, err
+	case len(peers) > 0 && peers[0].member.Bitmap != nil:
+		b := peers[0].member.Bitmap
+		s.ChunkBytes, s.DirtyBytes = b.ChunkBytes, b.Bytes(b.Dirty)
+	}
+	for _, u := range t.Conf.Clones {
+		c, err := t.cloneStatus(u, s)
+		if err != nil {
+			return s, err
+		}
+		s.Clones = append(s.Clones, c)
+	}
+	return s, nil
+}
+
+func (t *Target) limitStatus(l *LimitStatus) error {
+	q, err := limits.Read(t.env.FS, t.Array.Name)
+	if err != nil {
+		return err
+	}
+	l.Pinned, l.Now = t.Conf.PinKB(), q.MaxSectorsKB
+	holders, err := limits.Holders(t.env.FS, t.Array.Name)
+	for _, h := range holders {
+		l.Holders[h.Name] = h.MaxSectorsKB
+	}
+	return err
+}
+
+// cloneStatus judges one clone as it is now; where the disks cannot be read it says what sysfs knows.
+func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (CloneStatus, error) {
+	c := CloneStatus{UUID: u, State: Absent, CopyBytes: s.DirtyBytes, Reasons: []report.Reason{}}
+	x, err := t.env.entry(u)
+	if err == nil && x != nil && !x.DetachedAt.IsZero() {
+		c.DetachedAt = &x.DetachedAt
+	}
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		return c, err
+	}
+	if len(s.Unreadable) > 0 {
+		return c, nil
+	}
+	d, err := t.env.findClone(u)
+	if err != nil {
+		c.State, c.Reasons = Unsuitable, []report.Reason{{Code: "two-drives", Text: err.Error()}}
+		return c, nil //nolint:nilerr // it is what there is to say of this clone
+	}
+	if d == nil {
+		return c, nil
+	}
+	f, err := t.Facts(*d)
+	if err != nil {
+		return c, err
+	}
+	v := Judge(f)
+	c.Device, c.State, c.Reasons, c.Hints = d.Path, v.State, append(c.Reasons, v.Reasons...), v.Hints
+	c.CopyBytes = v.CopyBytes
+	return c, nil
+}
+
+// Check is the verdict on one drive, without changing anything.
+func (t *Target) Check(path string) (Drive, Verdict, error) {
+	d, err := t.env.readDrive(path)
+	if err != nil {
+		return d, Verdict{}, report.Fail(report.Usage, "no-such-drive", "%w", err)
+	}
+	f, err := t.Facts(d)
+	if err != nil {
+		return d, Verdict{}, err
+	}
+	if len(t.Conf.Clones) == 0 && d.Member != nil {
+		f.Recorded = true // nothing is recorded, and the user named it
+	}
+	return d, Judge(f), nil
+}
+
+// ArrayOf finds the array that a drive is, or once was, a member of.
+func (e *Env) ArrayOf(path string) (string, error) {
+	d, err := e.readDrive(path)
+	if err != nil {
+		return "", report.Fail(report.Usage, "no-such-drive", "%w", err)
+	}
+	if d.Member == nil {
+		return "", report.Fail(report.Refused, "no-superblock", "%s: %w", path, d.Err)
+	}
+	return d.Member.Super.Array.String(), nil
+}
+
+// PinOutcome is what Pin says to udev.
+type PinOutcome string
+
+// The outcomes of a pin.
+const (
+	PinOK   PinOutcome = "ok"
+	PinLate PinOutcome = "late" // something on the array was made with a larger limit
+)
+
+// Pin sets the array's limit to kb KiB; 0 leaves it to the configuration, and where that says auto, to the smallest
+// limit among members and recorded clones.
+func (t *Target) Pin(kb uint64) (limits.PinResult, PinOutcome, error) {
+	if kb == 0 {
+		kb = t.Conf.MaxSectorsKB
+	}
+	if kb == config.MaxSectorsAuto {
+		var err error
+		if kb, err = limits.Auto(t.Array, t.Conf.CloneMaxSectorsKB); err != nil {
+			return limits.PinResult{}, "", err
+		}
+	}
+	r, err := limits.Pin(t.Array, kb)
+	if err != nil {
+		return r, "", err
+	}
+	if len(r.Late) > 0 {
+		return r, PinLate, nil
+	}
+	return r, PinOK, nil
+}
+
+// byLink finds an array's UUID as udev links it, for a user who cannot read the disks.
+func byLink(root, array string) (md.UUID, bool) {
+	links, err := filepath.Glob(filepath.Join(root, "dev/disk/by-id/md-uuid-*"))
+	if err != nil {
+		return md.UUID{}, false
+	}
+	for _, l := range links {
+		target, err := os.Readlink(l)
+		if err != nil || filepath.Base(target) != array {
+			continue
+		}
+		u, err := md.ParseUUID(strings.TrimPrefix(filepath.Base(l), "md-uuid-"))
+		return u, err == nil
+	}
+	return md.UUID{}, false
+}
+
+// RunAll carries do out on each array, one after the other, also when one fails: each has its own account.
+func RunAll(ctx context.Context, targets []*Target, do func(context.Context, *Target) (*Result, error)) ([]*Result, []error) {
+	var results []*Result
+	var errs []error
+	for _, t := range targets {
+		r, err := do(ctx, t)
+		results, errs = append(results, r), append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return results, errs
+}

@@ -1,0 +1,170 @@
+package clone
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// tunable is one attribute of an array's md directory that is changed for the time of a command.
+type tunable struct {
+	Attr string `json:"attr"`
+	Was  string `json:"was"`
+	Set  string `json:"set"`
+}
+
+// tunables is what is changed on one array now. It is written down before the attribute is touched, in /run and in
+// /var/lib: time_base lives in the bitmap's superblock and outlasts a power cut.
+type tunables struct {
+	Array   md.UUID   `json:"array"`
+	Changed []tunable `json:"changed"`
+}
+
+func (e *Env) tunablesPaths(u md.UUID) []string {
+	name := "tunables-" + strings.ReplaceAll(u.String(), ":", "") + ".json"
+	return []string{filepath.Join(e.VarDir(), name), filepath.Join(e.RunDir(), name)}
+}
+
+// recordTunables writes the record down; in an initramfs only in /run, for its /var/lib is lost.
+func (e *Env) recordTunables(t tunables) error {
+	text, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	paths := e.tunablesPaths(t.Array)
+	if e.EarlyBoot() {
+		paths = paths[1:]
+	}
+	for _, p := range paths {
+		if err := writeDurably(p, append(text, '\n')); err != nil {
+			return fmt.Errorf("record what is about to be changed: %w", err)
+		}
+	}
+	return nil
+}
+
+// setting reads an attribute as it would be written: "200000 (system)" is "system", "1000 (local)" is "1000".
+func setting(text string) string {
+	value, source, _ := strings.Cut(text, " ")
+	if source == "(system)" {
+		return "system"
+	}
+	return value
+}
+
+// tune changes an md attribute until untune.
+func (t *Target) tune(attr, value string) error {
+	text, err := t.Array.Read(attr)
+	if err != nil {
+		return err
+	}
+	was := setting(text)
+	if was == value {
+		return nil
+	}
+	now := tunables{Array: t.Conf.UUID, Changed: append(t.changed, tunable{attr, was, value})}
+	if err := t.env.recordTunables(now); err != nil {
+		return err
+	}
+	t.changed = now.Changed
+	return t.Array.Write(value, attr)
+}
+
+// untune puts back what tune changed.
+func (t *Target) untune() error {
+	if len(t.changed) == 0 {
+		return nil
+	}
+	err := t.env.putBack(t.Array, tunables{Array: t.Conf.UUID, Changed: t.changed})
+	t.changed = nil
+	return err
+}
+
+// putBack restores each attribute that still has the value we gave it, and forgets the record once all are restored.
+func (e *Env) putBack(a md.Array, t tunables) error {
+	var errs []error
+	for i := len(t.Changed) - 1; i >= 0; i-- {
+		c := t.Changed[i]
+		text, err := a.Read(c.Attr)
+		if err == nil && sameSetting(text, c.Set) {
+			err = a.Write(c.Was, c.Attr)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("put back %s of %s: %w", c.Attr, a.Name, err))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	for _, p := range e.tunablesPaths(t.Array) {
+		if err := removeDurably(p); err != nil && !errors.Is(err, fs.ErrPermission) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sameSetting tells whether an attribute still reads as what was set, "1" being "1.000" too.
+func sameSetting(text, set string) bool {
+	got := setting(text)
+	return got == set || strings.TrimRight(strings.TrimRight(got, "0"), ".") == set && strings.Contains(got, ".")
+}
+
+// Restore puts back what a run that was killed, or cut off with the power, left changed. Every command begins with it.
+// An array that another process works on is left to that process.
+func (e *Env) Restore() error {
+	var files []string
+	for _, dir := range []string{e.VarDir(), e.RunDir()} {
+		found, err := filepath.Glob(filepath.Join(dir, "tunables-*.json"))
+		if err != nil {
+			return err
+		}
+		files = append(files, found...)
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	arrays, err := e.running()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the same record in the other directory was restored just now
+		}
+		var t tunables
+		if err == nil {
+			err = json.Unmarshal(text, &t)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f, err))
+			continue
+		}
+		if a, ok := arrays[t.Array]; ok {
+			errs = append(errs, e.restoreOne(a, t))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Env) restoreOne(a md.Array, t tunables) error {
+	unlock, err := e.lock(t.Array)
+	if report.CodeOf(err) == report.Refused {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	e.Log.Infof("%s: putting back what an earlier run left changed", a.Name)
+	return e.putBack(a, t)
+}

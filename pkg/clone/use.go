@@ -1,0 +1,114 @@
+package clone
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"mdclone/pkg/limits"
+	"mdclone/pkg/md"
+)
+
+// Mount is one line of /proc/self/mountinfo (proc_pid_mountinfo(5)) of a file system on a block device.
+type Mount struct {
+	Device string // "253:0"; anonymous ("0:35") for btrfs
+	Point  string
+	Type   string // "ext4"
+	Source string // "/dev/mapper/vg0-root"
+}
+
+// ParseMounts reads mountinfo; lines that are too short are left out.
+func ParseMounts(text string) []Mount {
+	var out []Mount
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		dash := slices.Index(fields, "-")
+		if dash < 6 || dash+2 >= len(fields) {
+			continue
+		}
+		out = append(out, Mount{
+			Device: fields[2], Point: unescape.Replace(fields[4]), Type: fields[dash+1], Source: unescape.Replace(fields[dash+2]),
+		})
+	}
+	return out
+}
+
+// user is one thing that uses a device: a device stacked on it, a mount, swap.
+type user struct {
+	device string // kernel name of the device that is used: the device asked for, or one above it
+	mount  *Mount
+	swap   bool
+	direct bool // a device that sits on the array itself or on one of its partitions, not on another holder
+}
+
+func (u user) String() string {
+	switch {
+	case u.mount != nil:
+		return fmt.Sprintf("mounted on %s", u.mount.Point)
+	case u.swap:
+		return fmt.Sprintf("%s is swap", u.device)
+	}
+	return fmt.Sprintf("%s is on it", u.device)
+}
+
+// users lists what uses the block device name, directly or through what is stacked on it. Partitions alone are no use.
+func (e *Env) users(name string) ([]user, error) {
+	above, err := limits.Above(e.FS, name)
+	if err != nil {
+		return nil, err
+	}
+	mountinfo, err := os.ReadFile(filepath.Join(e.Root, "proc/self/mountinfo"))
+	if err != nil {
+		return nil, err
+	}
+	swaps, err := os.ReadFile(filepath.Join(e.Root, "proc/swaps"))
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	var out []user
+	next := []string{name} // the device and its partitions
+	for _, n := range above {
+		if e.FS.Exists("class/block", n, "partition") {
+			next = append(next, n)
+		}
+	}
+	for _, n := range append([]string{name}, above...) {
+		if !slices.Contains(next, n) {
+			direct := slices.ContainsFunc(next, func(below string) bool { return e.FS.Exists("class/block", below, "holders", n) })
+			out = append(out, user{device: n, direct: direct})
+		}
+		dev, err := e.FS.Read("class/block", n, "dev")
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range ParseMounts(string(mountinfo)) {
+			source, _ := md.KernelName(e.FS, m.Source) // for btrfs; most sources are no device
+			if m.Device == dev || source == n {
+				out = append(out, user{device: n, mount: &m})
+			}
+		}
+		if onSwap(string(swaps), n) {
+			out = append(out, user{device: n, swap: true})
+		}
+	}
+	return out, nil
+}
+
+func onSwap(swaps, name string) bool {
+	for _, line := range strings.Split(swaps, "\n") {
+		if node, _, _ := strings.Cut(line, " "); node == "/dev/"+strings.ReplaceAll(name, "!", "/") {
+			return true
+		}
+	}
+	return false
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,236 @@
+package clone
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// Verdict is what a drive is to its array and whether it may join now.
+type Verdict struct {
+	State   State
+	Admit   bool            // may join, or is in already
+	Reasons []report.Reason // why not, or what is worth knowing
+	Hints   []string
+	// Verify is the least that should be compared after the sync, by what is not known about the drive; WhyVerify says
+	// what that is.
+	Verify    config.Verify
+	WhyVerify string
+	// CopyBytes is what a join would copy, as the primaries' bitmap has it now; the whole size where only a full copy
+	// is right.
+	CopyBytes uint64
+}
+
+// rule looks at the facts and gives a verdict, or says that it has none.
+type rule func(Facts) (Verdict, bool)
+
+// rules in the order in which they are asked: the first verdict counts. The order is part of each rule's meaning: a
+// drive that is no clone is never judged by roles, a diverged one never by its events.
+var rules = []rule{
+	foreignDrive, unfitMetadata, noPrimary, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, slotTaken,
+	aheadOfArray, cutRollback,
+	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, outdatedByLedger, touchedElsewhere,
+}
+
+// Judge says what the drive is. It is pure: the same facts, the same verdict.
+func Judge(f Facts) Verdict {
+	for _, r := range rules {
+		if v, ok := r(f); ok {
+			if v.State != InSync && v.State != Syncing && !v.Admit {
+				v.CopyBytes = f.Array.ComponentSize
+			}
+			return v
+		}
+	}
+	v := Verdict{State: Stale, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.dirtyBytes()}
+	a, c := f.Primaries[0].Super, f.Drive.Super
+	switch listed := a.SlotOf(c.DevNumber) == c.Slot(); {
+	case c.Features&md.FeatureRecoveryOffset != 0:
+		v.State = Interrupted
+		v.say("interrupted", "its last sync was cut; the bitmap knows the rest")
+	case listed:
+		v.State = InSync
+		v.say("was-in-sync", "the array ended while it was in sync; what was written at that moment is copied again")
+	}
+	v.askVerify(f)
+	return v
+}
+
+func (v *Verdict) say(code, format string, args ...any) {
+	v.Reasons = append(v.Reasons, report.Reason{Code: code, Text: fmt.Sprintf(format, args...)})
+}
+
+func refuse(s State, code, format string, args ...any) Verdict {
+	v := Verdict{State: s}
+	v.say(code, format, args...)
+	return v
+}
+
+func (v Verdict) hint(format string, args ...any) Verdict {
+	v.Hints = append(v.Hints, fmt.Sprintf(format, args...))
+	return v
+}
+
+// askVerify raises what should be compared where no record of ours vouches for the drive.
+func (v *Verdict) askVerify(f Facts) {
+	switch {
+	case f.Primaries[0].Super.Minor == 0:
+		v.WhyVerify = "metadata 1.0: a drive that was mounted without md cannot be told from one that was not"
+	case f.Ledger == nil:
+		v.WhyVerify = "nothing is recorded of how this drive left"
+	case f.Ledger.Attached && v.State == Stale:
+		v.WhyVerify = "it left without mdclone"
+	default:
+		return
+	}
+	v.Verify = config.VerifyFull
+}
+
+// dirtyBytes is what the bitmap of the primaries says a returning drive misses.
+func (f Facts) dirtyBytes() uint64 {
+	if len(f.Primaries) == 0 || f.Primaries[0].Bitmap == nil {
+		return f.Array.ComponentSize
+	}
+	b := f.Primaries[0].Bitmap
+	return b.Bytes(b.Dirty)
+}
+
+const fullCopyHint = "only a full copy is right: mdclone-early adopt --overwrite makes it a clone anew (%d MiB)"
+
+func foreignDrive(f Facts) (Verdict, bool) {
+	switch {
+	case errors.Is(f.DriveErr, md.ErrOldMetadata):
+		return refuse(Unsuitable, "old-metadata", "%s has %s", f.DriveName, md.ErrOldMetadata), true
+	case f.Drive == nil && errors.Is(f.DriveErr, md.ErrNoSuperblock):
+		return refuse(Foreign, "no-superblock", "%s is no member of any array", f.DriveName).
+			hint("mdclone-early adopt makes it a clone"), true
+	case f.Drive == nil:
+		return refuse(Foreign, "bad-superblock", "%s: %v", f.DriveName, f.DriveErr), true
+	}
+	if len(f.Primaries) > 0 && f.Drive.Super.Array != f.Primaries[0].Super.Array {
+		return refuse(Foreign, "other-array", "%s belongs to another array, %s", f.DriveName, f.Drive.Super.Array), true
+	}
+	if !f.Recorded {
+		return refuse(Foreign, "not-recorded", "%s (%s) is not a recorded clone of this array", f.DriveName, f.Drive.Super.Device).
+			hint("a clone that this machine does not know yet: add \"clone = %s\" to its file in /etc/mdclone", f.Drive.Super.Device), true
+	}
+	return Verdict{}, false
+}
+
+// unfit features: what is not the plain RAID1 whose rules are known.
+const unfitFeatures = md.FeatureReshape | md.FeatureReplacement | md.FeatureClustered | md.FeatureJournal |
+	md.FeaturePPL | md.FeatureMultiPPL
+
+func unfitMetadata(f Facts) (Verdict, bool) {
+	if f.Array.Level != "raid1" {
+		return refuse(Unsuitable, "not-raid1", "%s is %s, not raid1", f.ArrayName, f.Array.Level), true
+	}
+	for _, m := range append([]*md.Member{f.Drive}, f.Primaries...) {
+		if bits := m.Super.Features & unfitFeatures; bits != 0 {
+			return refuse(Unsuitable, "unfit-features", "a superblock has the features %#x (reshape, replacement, journal, "+
+				"ppl or cluster), which are not supported", bits), true
+		}
+		if errors.Is(m.BitmapErr, md.ErrLocklessBitmap) {
+			return refuse(Unsuitable, "lockless-bitmap", "%v", md.ErrLocklessBitmap), true
+		}
+		if m.BitmapErr != nil {
+			return refuse(Outdated, "bad-bitmap", "a bitmap cannot be used: %v", m.BitmapErr), true
+		}
+	}
+	return Verdict{}, false
+}
+
+func noPrimary(f Facts) (Verdict, bool) {
+	if !f.Array.Active() {
+		return refuse(Unsuitable, "not-active", "%s is not active (%s)", f.ArrayName, f.Array.ArrayState), true
+	}
+	if len(f.Primaries) == 0 {
+		return refuse(Ahead, "no-primary", "no primary of %s is in sync: the machine runs from its clone", f.ArrayName), true
+	}
+	return Verdict{}, false
+}
+
+// alreadyIn is for a drive that is a member right now: the kernel's word counts.
+func alreadyIn(f Facts) (Verdict, bool) {
+	if f.Attached == nil || f.Attached.Has("faulty") {
+		return Verdict{}, false
+	}
+	v := Verdict{State: Syncing, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.dirtyBytes()}
+	if f.Attached.InSync() {
+		v.State = InSync
+	}
+	return v, true
+}
+
+// unfitDevice is what a drive must be whatever is on it.
+func unfitDevice(f Facts) (Verdict, bool) {
+	switch {
+	case f.ReadOnly:
+		return refuse(Unsuitable, "read-only", "%s is read-only", f.DriveName), true
+	case len(f.Uses) > 0:
+		return refuse(Unsuitable, "in-use", "%s is in use: %s", f.DriveName, join(f.Uses)), true
+	case f.DriveQueue.LogicalBlock > f.Queue.LogicalBlock:
+		return refuse(Unsuitable, "logical-block", "%s has logical blocks of %d bytes, %s has %d: joining it would change "+
+			"what the layers above were made for", f.DriveName, f.DriveQueue.LogicalBlock, f.ArrayName, f.Queue.LogicalBlock), true
+	}
+	return Verdict{}, false
+}
+
+func otherGeometry(f Facts) (Verdict, bool) {
+	a, c := f.Primaries[0].Super, f.Drive.Super
+	switch {
+	case c.RaidDisks != a.RaidDisks:
+		return refuse(Outdated, "raid-devices", "raid-devices was changed from %d to %d while it was away", c.RaidDisks, a.RaidDisks).
+			hint(fullCopyHint, f.Array.ComponentSize>>20), true
+	case c.Size != a.Size || c.Level != a.Level:
+		return refuse(Unsuitable, "size-changed", "it is a mirror of %d sectors, the array has %d", c.Size, a.Size), true
+	}
+	return tooSmall(f, c.DataOffset)
+}
+
+// tooSmall is a drive that does not hold the mirror behind dataOffset sectors.
+func tooSmall(f Facts, dataOffset uint64) (Verdict, bool) {
+	if need := (dataOffset + f.Primaries[0].Super.Size) * 512; f.DriveBytes < need {
+		return refuse(Unsuitable, "too-small", "%s is too small by %d bytes", f.DriveName, need-f.DriveBytes), true
+	}
+	return Verdict{}, false
+}
+
+func tooSmallRequests(f Facts) (Verdict, bool) {
+	kb := f.DriveQueue.MaxSectorsKB
+	fix := fmt.Sprintf("mdclone-early pin %s --max-sectors-kb %d now, and \"max-sectors-kb = %d\" in /etc/mdclone for every boot",
+		f.ArrayName, kb, kb)
+	for _, h := range f.Holders {
+		if h.MaxSectorsKB > kb {
+			return refuse(Unsuitable, "holder-limit", "%s takes requests of %d KiB at most, %s on the array sends up to %d",
+				f.DriveName, kb, h.Name, h.MaxSectorsKB).hint("%s; then reload %s, or reboot", fix, h.Name), true
+		}
+	}
+	if f.InUse && f.Queue.MaxSectorsKB > kb {
+		return refuse(Unsuitable, "array-limit", "%s takes requests of %d KiB at most, %s sends up to %d and is in use",
+			f.DriveName, kb, f.ArrayName, f.Queue.MaxSectorsKB).hint("%s", fix), true
+	}
+	return Verdict{}, false
+}
+
+func slotTaken(f Facts) (Verdict, bool) {
+	slot := f.Drive.Super.Slot()
+	if slot < 0 {
+		return Verdict{}, false
+	}
+	if m, taken := f.Array.AtSlot(slot); taken && m.Name != f.DriveName {
+		return refuse(Outdated, "slot-taken", "its slot %d is filled by %s", slot, m.Name).
+			hint("the kernel would put it into another slot; "+fullCopyHint, f.Array.ComponentSize>>20), true
+	}
+	if spares := f.Array.Spares(); len(spares) > 0 {
+		return refuse(Unsuitable, "spares", "the array has spares (%s), which could take its slot", join(spares)).
+			hint("remove them first: mdadm %s --remove /dev/%s", "/dev/"+f.ArrayName, spares[0]), true
+	}
+	return Verdict{}, false
+}
+
+func join(words []string) string { return strings.Join(words, ", ") }

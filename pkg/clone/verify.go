@@ -1,0 +1,186 @@
+package clone
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// compareStep is how much of both disks is held in memory at a time.
+const compareStep = 1 << 20
+
+// compareChunks compares chunks of the clone with a primary's, disk against disk. On an array that may be written, a
+// chunk whose bit is set afterwards is left out: what differs there may be on its way. Such a bit stays set for two
+// ticks at least, so one look after the comparison is enough.
+func (s *session) compareChunks(ctx context.Context, chunks md.Chunks, frozen bool) error {
+	a, err := md.ReadDevice(md.NodePath(s.peer))
+	if err != nil {
+		return err
+	}
+	c, err := md.ReadDevice(s.drive.Path)
+	if err != nil {
+		return err
+	}
+	left, err := openPart(md.NodePath(s.peer), a.Super.DataOffset)
+	if err != nil {
+		return err
+	}
+	defer left.disk.Close()
+	right, err := openPart(s.drive.Path, c.Super.DataOffset)
+	if err != nil {
+		return err
+	}
+	defer right.disk.Close()
+
+	s.env.Progress.Start("comparing " + s.drive.Name)
+	defer s.env.Progress.Done()
+	total := s.bitmap.Bytes(chunks)
+	for _, r := range chunks.Ranges() {
+		// one chunk after the other: the look at its bit must come soon after
+		for i := r.First; i <= r.Last; i++ {
+			off, length := s.bitmap.Span(md.Range{First: i, Last: i})
+			differing, err := differing(ctx, left, right, off, length)
+			if err != nil {
+				return err
+			}
+			if differing > 0 && !frozen {
+				now, err := md.ReadDevice(md.NodePath(s.peer))
+				if err != nil {
+					return err
+				}
+				if now.Bitmap != nil && now.Bitmap.Dirty.Has(i) {
+					continue
+				}
+			}
+			s.result.VerifiedBytes += uint64(length)
+			s.result.MismatchedSectors += differing
+			s.env.Progress.Update(s.result.VerifiedBytes, total, "")
+		}
+	}
+	return nil
+}
+
+// part is the data area of one member.
+type part struct {
+	disk  *md.Disk
+	start int64
+}
+
+func openPart(path string, dataSector uint64) (part, error) {
+	d, err := md.OpenDisk(path, unix.O_RDONLY)
+	return part{d, int64(dataSector) * 512}, err
+}
+
+// differing counts the sectors that differ in length bytes from off on.
+func differing(ctx context.Context, a, b part, off, length int64) (uint64, error) {
+	const sector = 512
+	left, right := md.AlignedBuffer(compareStep), md.AlignedBuffer(compareStep)
+	var n uint64
+	for done := int64(0); done < length; done += compareStep {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		k := min(length-done, compareStep)
+		if err := a.disk.ReadAligned(left[:k], a.start+off+done); err != nil {
+			return 0, err
+		}
+		if err := b.disk.ReadAligned(right[:k], b.start+off+done); err != nil {
+			return 0, err
+		}
+		if bytes.Equal(left[:k], right[:k]) {
+			continue
+		}
+		for i := int64(0); i < k; i += sector {
+			if !bytes.Equal(left[i:i+sector], right[i:i+sector]) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// checkAll has the kernel compare all members, and counts what differs.
+func (s *session) checkAll(ctx context.Context) error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if err := s.Array.Write("check", "sync_action"); err != nil {
+		return err
+	}
+	if err := s.awaitCheck(ctx, state.ComponentSize); err != nil {
+		return err
+	}
+	count, err := s.Array.FS.Uint(s.Array.Attr("mismatch_cnt"))
+	if err != nil {
+		return err
+	}
+	s.result.VerifiedBytes += state.ComponentSize
+	s.result.MismatchedSectors += count
+	return nil
+}
+
+func (s *session) awaitCheck(ctx context.Context, total uint64) error {
+	w, err := s.Array.FS.Watch(s.Array.Attr("sync_action"), s.Array.Attr("sync_completed"))
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	s.env.Progress.Start("comparing all of " + s.drive.Name)
+	defer s.env.Progress.Done()
+	begun := false
+	for end := s.env.Now().Add(patience); ; {
+		action, err := s.Array.Read("sync_action")
+		if err != nil {
+			return err
+		}
+		begun = begun || action == "check"
+		if action == "idle" && (begun || s.env.Now().After(end)) {
+			return s.checkFinished()
+		}
+		text, err := s.Array.Read("sync_completed")
+		if err != nil {
+			return err
+		}
+		var done, all uint64
+		if _, err := fmt.Sscanf(text, "%d / %d", &done, &all); err == nil {
+			begun = true
+			s.env.Progress.Update(done*512, total, "")
+		}
+		if err := w.Wait(ctx, watchTick); err != nil {
+			return errors.Join(err, s.Array.Write("idle", "sync_action"))
+		}
+	}
+}
+
+// checkFinished makes sure that the clone took part to the end.
+func (s *session) checkFinished() error {
+	m, err := s.Array.Member(s.drive.Name)
+	if err != nil || !m.InSync() {
+		return report.Fail(report.Failed, "drive-failed", "%s failed while it was compared", s.drive.Name)
+	}
+	last, err := s.Array.Read("last_sync_action")
+	if err != nil {
+		return err
+	}
+	if last != "check" {
+		return report.Fail(report.Failed, "check-stopped", "the comparison did not run (the last action was %s)", last)
+	}
+	return nil
+}
+
+// agree makes a mirror that differs an outcome of its own. The clone stays in, so that it can be looked at and repaired.
+func (s *session) agree() error {
+	if s.result.MismatchedSectors == 0 {
+		return nil
+	}
+	return report.Fail(report.Differs, "mismatch", "%s differs from the array in %d sectors; it was left attached, and is no "+
+		"usable clone", s.drive.Name, s.result.MismatchedSectors).
+		Hint("swap on the array can differ without harm while the system runs; compare offline to be certain")
+}

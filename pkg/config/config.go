@@ -1,0 +1,232 @@
+// Package config reads and writes /etc/mdclone/NAME.conf: one file an array, INI, read by both programs and embedded in
+// the initramfs.
+//
+//	array = 8e5c6b62:12345678:9abcdef0:12345678
+//	clone = 0f0e0d0c:0b0a0908:07060504:03020100
+//	max-sectors-kb = auto
+//	clone-max-sectors-kb = 1280
+//	verify = changed
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/jessevdk/go-flags"
+
+	"mdclone/pkg/md"
+)
+
+// Dir is where the configuration lives, below the root directory of the machine.
+const Dir = "etc/mdclone"
+
+// MaxSectorsAuto stands for "max-sectors-kb = auto": the smallest limit among the members and the recorded clones.
+const MaxSectorsAuto = 0
+
+// Verify is how much is compared after a sync.
+type Verify string
+
+// The values of "verify =" and --verify.
+const (
+	VerifyNone    Verify = "none"    // nothing
+	VerifyChanged Verify = "changed" // what the sync copied
+	VerifyFull    Verify = "full"    // the whole mirror
+)
+
+// Array is one configured array.
+type Array struct {
+	Name              string    // the file's name without .conf
+	UUID              md.UUID   // the array's
+	Clones            []md.UUID // device UUIDs of the recorded clone drives; may be empty
+	MaxSectorsKB      uint64    // KiB; MaxSectorsAuto if not fixed by the user
+	CloneMaxSectorsKB uint64    // KiB; the smallest limit seen on a clone drive when it was adopted; 0 if unknown
+	Verify            Verify    // default of backup's --verify
+}
+
+// HasClone tells whether u is one of the recorded clones.
+func (a Array) HasClone(u md.UUID) bool { return slices.Contains(a.Clones, u) }
+
+// PinKB is the limit that can be written before the members are known (udev's ATTR line): the user's own, else the
+// clone's, else 0 for "only the program can tell".
+func (a Array) PinKB() uint64 {
+	if a.MaxSectorsKB != MaxSectorsAuto {
+		return a.MaxSectorsKB
+	}
+	return a.CloneMaxSectorsKB
+}
+
+// Load reads every NAME.conf below root, sorted by name. No directory or no file is an empty list, not an error. Two
+// files for one array are an error.
+func Load(root string) ([]Array, error) {
+	names, err := filepath.Glob(filepath.Join(root, Dir, "*.conf"))
+	if err != nil {
+		return nil, err
+	}
+	var all []Array
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		a, err := Parse(strings.TrimSuffix(filepath.Base(name), ".conf"), text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, b := range all {
+			if b.UUID == a.UUID {
+				return nil, fmt.Errorf("%s: array %s is in %s.conf already", name, a.UUID, b.Name)
+			}
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+// ini is the file as go-flags sees it; text, so that our own errors say what is wrong.
+type ini struct {
+	Array             []string `long:"array"`
+	Clone             []string `long:"clone"`
+	MaxSectorsKB      string   `long:"max-sectors-kb"`
+	CloneMaxSectorsKB string   `long:"clone-max-sectors-kb"`
+	Verify            string   `long:"verify"`
+}
+
+// Parse reads one file's text.
+func Parse(name string, text []byte) (Array, error) {
+	if err := CheckName(name); err != nil {
+		return Array{}, err
+	}
+	var f ini
+	parser := flags.NewNamedParser("mdclone", flags.None)
+	if _, err := parser.AddGroup("mdclone", "", &f); err != nil {
+		return Array{}, err
+	}
+	if err := flags.NewIniParser(parser).Parse(bytes.NewReader(text)); err != nil {
+		var at *flags.IniError
+		if errors.As(err, &at) {
+			return Array{}, fmt.Errorf("line %d: %s", at.LineNumber, at.Message)
+		}
+		return Array{}, err
+	}
+	return f.array(name)
+}
+
+func (f ini) array(name string) (Array, error) {
+	a := Array{Name: name, Verify: VerifyChanged}
+	var err error
+	switch len(f.Array) {
+	case 1:
+		if a.UUID, err = md.ParseUUID(f.Array[0]); err != nil {
+			return Array{}, fmt.Errorf("array: %w", err)
+		}
+	case 0:
+		return Array{}, errors.New("no \"array = UUID\" line")
+	default:
+		return Array{}, errors.New("more than one \"array =\" line; one file is one array")
+	}
+	for _, text := range f.Clone {
+		u, err := md.ParseUUID(text)
+		if err != nil {
+			return Array{}, fmt.Errorf("clone: %w", err)
+		}
+		if a.HasClone(u) {
+			return Array{}, fmt.Errorf("clone: %s is given twice", u)
+		}
+		a.Clones = append(a.Clones, u)
+	}
+	if a.MaxSectorsKB, err = kb("max-sectors-kb", f.MaxSectorsKB); err != nil {
+		return Array{}, err
+	}
+	if a.CloneMaxSectorsKB, err = kb("clone-max-sectors-kb", f.CloneMaxSectorsKB); err != nil {
+		return Array{}, err
+	}
+	if f.Verify != "" {
+		if a.Verify, err = ParseVerify(f.Verify); err != nil {
+			return Array{}, err
+		}
+	}
+	return a, nil
+}
+
+// ParseVerify reads "none", "changed" or "full".
+func ParseVerify(s string) (Verify, error) {
+	switch v := Verify(s); v {
+	case VerifyNone, VerifyChanged, VerifyFull:
+		return v, nil
+	}
+	return "", fmt.Errorf("verify: %q is none of none, changed, full", s)
+}
+
+// ParseKB reads a limit in KiB, or "auto". The kernel refuses less than a page (block/blk-sysfs.c,
+// queue_max_sectors_store, Linux 6.12).
+func ParseKB(s string) (uint64, error) {
+	if s == "" || s == "auto" {
+		return MaxSectorsAuto, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil || n < 4 {
+		return 0, fmt.Errorf("%q is neither auto nor a number of KiB from 4 on", s)
+	}
+	return n, nil
+}
+
+func kb(key, s string) (uint64, error) {
+	n, err := ParseKB(s)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", key, err)
+	}
+	return n, nil
+}
+
+// CheckName refuses a NAME that is not a plain file name of letters, digits, dot, dash and underscore.
+func CheckName(name string) error {
+	if name == "" || len(name) > 64 || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-") {
+		return fmt.Errorf("%q is not a name for an array (1 to 64 letters, digits, . - _)", name)
+	}
+	for _, r := range name {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", r) {
+			return fmt.Errorf("%q is not a name for an array (1 to 64 letters, digits, . - _)", name)
+		}
+	}
+	return nil
+}
+
+// Text is the file that Parse reads back.
+func (a Array) Text() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# %s: written by mdclone-early adopt; may be edited, then run mdclone-gen install\n", a.Name)
+	fmt.Fprintf(&b, "array = %s\n", a.UUID)
+	for _, u := range a.Clones {
+		fmt.Fprintf(&b, "clone = %s\n", u)
+	}
+	limit := "auto"
+	if a.MaxSectorsKB != MaxSectorsAuto {
+		limit = strconv.FormatUint(a.MaxSectorsKB, 10)
+	}
+	fmt.Fprintf(&b, "max-sectors-kb = %s\n", limit)
+	if a.CloneMaxSectorsKB != 0 {
+		fmt.Fprintf(&b, "clone-max-sectors-kb = %d\n", a.CloneMaxSectorsKB)
+	}
+	fmt.Fprintf(&b, "verify = %s\n", a.Verify)
+	return b.Bytes()
+}
+
+// Save writes NAME.conf below root, atomically.
+func (a Array) Save(root string) error {
+	if err := CheckName(a.Name); err != nil {
+		return err
+	}
+	dir := filepath.Join(root, Dir)
+	if err := os.MkdirAll(dir, fs.FileMode(0o755)); err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(dir, a.Name+".conf"), a.Text(), 0o644)
+}

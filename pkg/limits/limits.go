@@ -1,0 +1,181 @@
+// Package limits knows the queue limits of block devices and what is stacked on an array: which limits a drive has,
+// whether it fits below what runs now, and how to pin an array's.
+package limits
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/sysfs"
+)
+
+// Queue is the part of /sys/block/X/queue that a mirror depends on (Documentation/ABI/stable/sysfs-block).
+type Queue struct {
+	MaxSectorsKB   uint64 // KiB of the largest request in use
+	MaxHWSectorsKB uint64 // KiB of the largest request that the hardware takes
+	LogicalBlock   uint64 // bytes
+}
+
+// dir is where a device's queue is: a partition has its disk's.
+func dir(f sysfs.FS, name string) string {
+	d := filepath.Join("class/block", name)
+	if f.Exists(d, "queue") {
+		return filepath.Join(d, "queue")
+	}
+	if target, err := filepath.EvalSymlinks(f.Path(d)); err == nil {
+		if rel, err := filepath.Rel(f.Path(), filepath.Dir(target)); err == nil {
+			return filepath.Join(rel, "queue")
+		}
+	}
+	return filepath.Join(d, "queue")
+}
+
+// Read reads the limits of a block device by kernel name.
+func Read(f sysfs.FS, name string) (Queue, error) {
+	var q Queue
+	d := dir(f, name)
+	for attr, to := range map[string]*uint64{
+		"max_sectors_kb": &q.MaxSectorsKB, "max_hw_sectors_kb": &q.MaxHWSectorsKB, "logical_block_size": &q.LogicalBlock,
+	} {
+		var err error
+		if *to, err = f.Uint(d, attr); err != nil {
+			return Queue{}, err
+		}
+	}
+	return q, nil
+}
+
+// Above lists every block device stacked on name, directly or not: partitions, dm, md, each once, nearest first.
+func Above(f sysfs.FS, name string) ([]string, error) {
+	var all []string
+	next := []string{name}
+	for len(next) > 0 {
+		up, err := directlyAbove(f, next[0])
+		if err != nil {
+			return nil, err
+		}
+		next = next[1:]
+		for _, u := range up {
+			if !slices.Contains(all, u) {
+				all, next = append(all, u), append(next, u)
+			}
+		}
+	}
+	return all, nil
+}
+
+func directlyAbove(f sysfs.FS, name string) ([]string, error) {
+	d := filepath.Join("class/block", name)
+	up, err := f.List(d, "holders")
+	if err != nil {
+		return nil, err
+	}
+	entries, err := f.List(d)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if f.Exists(d, e, "partition") {
+			up = append(up, e)
+		}
+	}
+	return up, nil
+}
+
+// Holder is a device on the array with the limit it was made with.
+type Holder struct {
+	Name         string
+	MaxSectorsKB uint64
+}
+
+// Holders reads the limit of each device above name that has a queue of its own.
+func Holders(f sysfs.FS, name string) ([]Holder, error) {
+	above, err := Above(f, name)
+	if err != nil {
+		return nil, err
+	}
+	var out []Holder
+	for _, n := range above {
+		if !f.Exists("class/block", n, "queue") {
+			continue
+		}
+		kb, err := f.Uint("class/block", n, "queue/max_sectors_kb")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Holder{Name: n, MaxSectorsKB: kb})
+	}
+	return out, nil
+}
+
+// PinResult is what Pin found.
+type PinResult struct {
+	Wanted, Before, After uint64   // KiB
+	Late                  []Holder // devices above with a larger limit than the array's: they were made before the pin
+}
+
+// ErrNotActive says that an array cannot be pinned yet: 6.12 forgets a value written before the start.
+var ErrNotActive = errors.New("the array is not active")
+
+// Pin sets the array's max_sectors_kb to wanted KiB, reads it back, and looks at what is above. wanted 0 only looks. A
+// limit that is lower already stays: it cannot be raised above what the members take.
+func Pin(a md.Array, wanted uint64) (PinResult, error) {
+	state, err := a.State()
+	if err != nil {
+		return PinResult{}, err
+	}
+	if !state.Active() {
+		return PinResult{}, fmt.Errorf("%s: %w", a.Name, ErrNotActive)
+	}
+	q, err := Read(a.FS, a.Name)
+	if err != nil {
+		return PinResult{}, err
+	}
+	r := PinResult{Wanted: wanted, Before: q.MaxSectorsKB, After: q.MaxSectorsKB}
+	if wanted != 0 && q.MaxSectorsKB != wanted {
+		err := a.FS.SetUint(wanted, "block", a.Name, "queue/max_sectors_kb")
+		var kept *sysfs.KeptError
+		if err != nil && !errors.As(err, &kept) {
+			return PinResult{}, err
+		}
+		if r.After, err = a.FS.Uint("block", a.Name, "queue/max_sectors_kb"); err != nil {
+			return PinResult{}, err
+		}
+		if r.After > wanted {
+			return r, fmt.Errorf("pin %s: wanted %d KiB, the kernel kept %d", a.Name, wanted, r.After)
+		}
+	}
+	holders, err := Holders(a.FS, a.Name)
+	if err != nil {
+		return PinResult{}, err
+	}
+	for _, h := range holders {
+		if h.MaxSectorsKB > r.After {
+			r.Late = append(r.Late, h)
+		}
+	}
+	return r, nil
+}
+
+// Auto is the limit that all of an array's members and the clone can take: the smallest max_sectors_kb among the
+// members, and cloneKB where it is known (not 0).
+func Auto(a md.Array, cloneKB uint64) (uint64, error) {
+	state, err := a.State()
+	if err != nil {
+		return 0, err
+	}
+	kb := cloneKB
+	for _, m := range state.Members {
+		q, err := Read(a.FS, m.Name)
+		if err != nil {
+			return 0, err
+		}
+		if kb == 0 || q.MaxSectorsKB < kb {
+			kb = q.MaxSectorsKB
+		}
+	}
+	return kb, nil
+}
