@@ -1,0 +1,190 @@
+package clone
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mdclone/pkg/md"
+)
+
+func chunks(n uint64, set ...uint64) md.Chunks {
+	c := md.NewChunks(n)
+	for _, i := range set {
+		c.Add(i)
+	}
+	return c
+}
+
+func TestSettleWatch(t *testing.T) {
+	start := time.Unix(1000, 0)
+	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+	type look struct {
+		at      float64
+		dirty   []uint64
+		written bool
+		want    bool
+	}
+	for _, test := range []struct {
+		name  string
+		looks []look
+		clear []uint64
+	}{
+		{"an idle array", []look{{0, []uint64{1, 2}, false, false}, {2, []uint64{2}, false, false}, {3, nil, false, true}}, []uint64{1, 2}},
+		{"a writer elsewhere", []look{{0, []uint64{1, 2, 8}, true, false}, {3, []uint64{8}, true, true}}, []uint64{1, 2}},
+		{"a writer on a copied chunk", []look{
+			{0, []uint64{1, 2}, true, false},
+			{3, []uint64{2}, true, false},
+			{7, []uint64{2}, true, false}, // no progress for 4 s: less than three ticks and two seconds
+			{8.5, []uint64{2}, true, true},
+		}, []uint64{1}},
+		{"bits that stay without a writer are waited for", []look{{0, []uint64{1, 2}, false, false}, {59, []uint64{2}, false, false}}, []uint64{1}},
+		{"seen clear, then written again", []look{{0, []uint64{1, 2}, true, false}, {2, []uint64{2}, true, false}, {3, []uint64{1}, true, true}}, []uint64{2}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newSettleWatch(chunks(10, 1, 2), start, time.Second)
+			for i, l := range test.looks {
+				if got := w.see(chunks(10, l.dirty...), at(l.at), l.written); got != l.want {
+					t.Errorf("look %d: see() = %v; want %v", i, got, l.want)
+				}
+			}
+			if diff := cmp.Diff(chunks(10, test.clear...).Ranges(), w.clear.Ranges()); diff != "" {
+				t.Errorf("clear (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestChooseTouch(t *testing.T) {
+	ext4 := user{device: "dm-0", mount: &Mount{Point: "/", Type: "ext4"}}
+	onMD := user{device: "md0", mount: &Mount{Point: "/srv", Type: "vfat"}}
+	dm0, dm1 := user{device: "dm-0", direct: true}, user{device: "dm-1"}
+	for _, test := range []struct {
+		name  string
+		held  bool
+		users []user
+		l     layout
+		block uint64
+		want  touchWay
+	}{
+		{"nothing on it", false, nil, layoutOther, 512, touchWay{kind: touchExclusive}},
+		{"nothing on a PV", false, nil, layoutLVM, 512, touchWay{kind: touchExclusive}},
+		{"LVM in use", true, []user{dm0, ext4}, layoutLVM, 512, touchWay{kind: touchSector0}},
+		{"btrfs in use", true, []user{{device: "md0", mount: &Mount{Point: "/", Type: "btrfs"}}}, layoutBtrfs, 512, touchWay{kind: touchSector0}},
+		{"LVM on 4096-byte blocks, ext4 on an LV", true, []user{dm0, ext4}, layoutLVM, 4096, touchWay{kind: touchFreeze, mount: "/"}},
+		{"LUKS, LVM and ext4", true, []user{dm0, dm1, ext4}, layoutOther, 512, touchWay{kind: touchFreeze, mount: "/"}},
+		{"dm alone", true, []user{dm0, dm1}, layoutOther, 512, touchWay{kind: touchSuspend, dms: []string{"dm-0"}}},
+		{"swap on dm", true, []user{dm0, {device: "dm-0", swap: true}}, layoutOther, 512, touchWay{kind: touchSuspend, dms: []string{"dm-0"}}},
+		{"swap on the array", true, []user{{device: "md0", swap: true}}, layoutOther, 512, touchWay{kind: touchNone}},
+		{"vfat on the array", true, []user{onMD}, layoutOther, 512, touchWay{kind: touchNone}},
+		{"an exclusive opener", true, nil, layoutOther, 512, touchWay{kind: touchNone}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := chooseTouch(test.held, "md0", test.users, test.l, test.block)
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(touchWay{})); diff != "" {
+				t.Errorf("chooseTouch() (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSniff(t *testing.T) {
+	head := func(put map[int]string) []byte {
+		b := make([]byte, 68<<10)
+		for off, text := range put {
+			copy(b[off:], text)
+		}
+		return b
+	}
+	for _, test := range []struct {
+		name string
+		head []byte
+		want layout
+	}{
+		{"zeros", head(nil), layoutOther},
+		{"a PV", head(map[int]string{512: "LABELONE", 536: "LVM2 001"}), layoutLVM},
+		{"a PV with its label in sector 0", head(map[int]string{0: "LABELONE", 24: "LVM2 001"}), layoutOther},
+		{"a label of something else", head(map[int]string{512: "LABELONE", 536: "other"}), layoutOther},
+		{"btrfs", head(map[int]string{64<<10 + 64: "_BHRfS_M"}), layoutBtrfs},
+		{"a tiny array", make([]byte, 4096), layoutOther},
+	} {
+		if got := sniff(test.head); got != test.want {
+			t.Errorf("sniff(%s) = %v; want %v", test.name, got, test.want)
+		}
+	}
+}
+
+func TestParseMounts(t *testing.T) {
+	text := `22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/mapper/vg0-root rw
+30 22 0:27 /sub /mnt\040two rw - btrfs /dev/md0 rw,subvol=/sub
+31 22 0:5 / /dev rw
+garbage
+`
+	want := []Mount{
+		{Device: "253:0", Point: "/", Type: "ext4", Source: "/dev/mapper/vg0-root"},
+		{Device: "0:27", Point: "/mnt two", Type: "btrfs", Source: "/dev/md0"},
+	}
+	if diff := cmp.Diff(want, ParseMounts(text)); diff != "" {
+		t.Errorf("ParseMounts() (-want +got):\n%s", diff)
+	}
+}
+
+func TestChunkFor(t *testing.T) {
+	const mib, tib = 1 << 20, 1 << 40
+	for _, test := range []struct{ size, want uint64 }{
+		{256 * mib, mib}, {tib, mib}, {tib + 1, mib}, {tib + mib, 2 * mib}, {8 * tib, 8 * mib},
+	} {
+		if got := ChunkFor(test.size); got != test.want {
+			t.Errorf("ChunkFor(%d) = %d; want %d", test.size, got, test.want)
+		}
+	}
+}
+
+func TestNameFor(t *testing.T) {
+	for _, test := range []struct{ asked, own, kernel, want string }{
+		{"", "box:root", "md127", "root"},
+		{"mine", "box:root", "md127", "mine"},
+		{"", "box:0", "md0", "md0"},
+		{"", "", "md0", "md0"},
+		{"", "box:../etc", "md0", "md0"},
+	} {
+		if got := nameFor(test.asked, test.own, test.kernel); got != test.want {
+			t.Errorf("nameFor(%q, %q, %q) = %q; want %q", test.asked, test.own, test.kernel, got, test.want)
+		}
+	}
+}
+
+func TestSetting(t *testing.T) {
+	for _, test := range []struct {
+		text, set, want string
+		same            bool
+	}{
+		{"200000 (system)", "10000000", "system", false},
+		{"1000 (local)", "1000", "1000", true},
+		{"1", "1", "1", true},
+		{"1.000", "1", "1.000", true},
+		{"10", "1", "10", false},
+		{"100", "1", "100", false},
+		{"readonly", "readonly", "readonly", true},
+	} {
+		if got := setting(test.text); got != test.want {
+			t.Errorf("setting(%q) = %q; want %q", test.text, got, test.want)
+		}
+		if got := sameSetting(test.text, test.set); got != test.same {
+			t.Errorf("sameSetting(%q, %q) = %v; want %v", test.text, test.set, got, test.same)
+		}
+	}
+}
+
+func TestSummarySaysWhatTheCloneIs(t *testing.T) {
+	r := Result{Array: "root", Device: "/dev/sdc", DirtyBytes: 16 << 20, CopiedBytes: 16 << 20}
+	if got := r.Summary(); !strings.Contains(got, "is a clone of the array") {
+		t.Errorf("Summary() = %q; want it to say that it is a clone", got)
+	}
+	r.Attached = true
+	if got := r.Summary(); !strings.Contains(got, "attached") || strings.Contains(got, "is a clone") {
+		t.Errorf("Summary() = %q; want it to say that it is attached", got)
+	}
+}

@@ -1,0 +1,151 @@
+package clone
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+	"mdclone/pkg/sysfs"
+)
+
+// fakeEnv has its own root, with one array md0 in a made-up sysfs.
+func fakeEnv(t *testing.T) (*Env, md.Array) {
+	t.Helper()
+	root := t.TempDir()
+	e := &Env{FS: sysfs.At(filepath.Join(root, "sys")), Root: root, Now: time.Now}
+	dir := filepath.Join(root, "sys/block/md0/md/bitmap")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"bitmap/time_base": "5\n", "sync_speed_max": "200000\n", "sync_speed_min": "1000\n", "array_state": "clean\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, "sys/block/md0/md", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e, md.Array{FS: e.FS, Name: "md0"}
+}
+
+func TestLedgerRoundTrip(t *testing.T) {
+	e, _ := fakeEnv(t)
+	u := md.UUID{1, 2}
+	if x, err := e.entry(u); x != nil || err != nil {
+		t.Errorf("entry() of an unknown clone = %v, %v; want nil, nil", x, err)
+	}
+	want := Entry{
+		Clone: u, Array: md.UUID{3}, FirstCopy: true, Complete: true, DetachedAt: time.Unix(1e9, 0).UTC(), Slot: 2, Events: 7,
+		Super: []byte("superblock"), Dirty: []md.Range{{First: 0, Last: 3}}, Verified: "full",
+	}
+	if err := e.record(want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := e.entry(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, *got); diff != "" {
+		t.Errorf("entry() (-want +got):\n%s", diff)
+	}
+}
+
+func TestLedgerOfAnotherDriveIsAnError(t *testing.T) {
+	e, _ := fakeEnv(t)
+	if err := e.record(Entry{Clone: md.UUID{1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(e.entryPath(md.UUID{1}), e.entryPath(md.UUID{2})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.entry(md.UUID{2}); err == nil {
+		t.Error("entry() took another drive's record")
+	}
+	if err := os.WriteFile(e.entryPath(md.UUID{2}), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.entry(md.UUID{2}); err == nil {
+		t.Error("entry() took a cut record")
+	}
+}
+
+func TestTuneIsRecordedBeforeItIsDone(t *testing.T) {
+	e, a := fakeEnv(t)
+	target := &Target{env: e, Array: a}
+	target.Conf.UUID = md.UUID{9}
+	if err := os.WriteFile(e.VarDir(), nil, 0o600); err == nil { // var/lib does not exist, so this fails; make it a file
+		t.Fatal("the fixture has var/lib")
+	}
+	if err := os.MkdirAll(filepath.Dir(e.VarDir()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(e.VarDir(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := target.tune("bitmap/time_base", "1"); err == nil {
+		t.Error("tune() succeeded although nothing could be recorded")
+	}
+	if got, _ := a.Read("bitmap/time_base"); got != "5" {
+		t.Errorf("time_base = %s; want 5: it was changed without a record", got)
+	}
+}
+
+func TestUntunePutsBackWhatIsStillOurs(t *testing.T) {
+	e, a := fakeEnv(t)
+	target := &Target{env: e, Array: a}
+	target.Conf.UUID = md.UUID{9}
+	for attr, value := range map[string]string{"bitmap/time_base": "1", "sync_speed_max": "10000000", "sync_speed_min": "50000"} {
+		if err := target.tune(attr, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range e.tunablesPaths(md.UUID{9}) {
+		if _, err := os.Stat(p); err != nil {
+			t.Errorf("no record at %s", p)
+		}
+	}
+	if err := a.Write("777", "sync_speed_min"); err != nil { // somebody else's wish
+		t.Fatal(err)
+	}
+	if err := target.untune(); err != nil {
+		t.Fatal(err)
+	}
+	// a file keeps what a shorter write leaves behind it, so only the beginning counts here
+	for attr, want := range map[string]string{"bitmap/time_base": "5", "sync_speed_max": "200000", "sync_speed_min": "777"} {
+		if got, _ := a.Read(attr); len(got) < len(want) || got[:len(want)] != want {
+			t.Errorf("%s = %q; want %q", attr, got, want)
+		}
+	}
+	for _, p := range e.tunablesPaths(md.UUID{9}) {
+		if _, err := os.Stat(p); err == nil {
+			t.Errorf("the record %s is still there", p)
+		}
+	}
+}
+
+func TestLockKeepsASecondRunOut(t *testing.T) {
+	e, _ := fakeEnv(t)
+	unlock, err := e.lock(md.UUID{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.lock(md.UUID{1}); report.CodeOf(err) != report.Refused {
+		t.Errorf("a second lock() = %v; want a refusal", err)
+	}
+	other, err := e.lock(md.UUID{2})
+	if err != nil {
+		t.Errorf("lock() of another array = %v", err)
+	} else {
+		other()
+	}
+	unlock()
+	if again, err := e.lock(md.UUID{1}); err != nil {
+		t.Errorf("lock() after the first ended = %v", err)
+	} else {
+		again()
+	}
+}

@@ -1,0 +1,170 @@
+package clone
+
+import (
+	"errors"
+	"testing"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/limits"
+	"mdclone/pkg/md"
+)
+
+// The array of these tests: two primaries in slots 0 and 1, device numbers 0 and 1, and a clone's slot 2, number 2; ten
+// chunks of 1 MiB; events as a returning clone finds them.
+
+func member(number uint32, device byte, events uint64, roles ...uint16) *md.Member {
+	m := &md.Member{
+		Super: &md.Superblock{
+			Minor: 2, Features: md.FeatureBitmap, Array: md.UUID{1}, Level: 1, Size: 20480, RaidDisks: 3, DataOffset: 2048,
+			DevNumber: number, Device: md.UUID{device}, Events: events, Roles: roles,
+		},
+		Bitmap: &md.Bitmap{Array: md.UUID{1}, Events: events, EventsCleared: 40, SyncSize: 20480, ChunkBytes: 1 << 20, Dirty: md.NewChunks(10)},
+	}
+	m.Raw = []byte{device, byte(events)}
+	return m
+}
+
+const none = md.RoleSpare
+
+// stale is a clone that left in good order, the primaries having gone on.
+func stale() Facts {
+	a, b := member(0, 0xa, 60, 0, 1, none), member(1, 0xb, 60, 0, 1, none)
+	a.Bitmap.Dirty.Add(0)
+	a.Bitmap.Dirty.Add(7)
+	c := member(2, 0xc, 50, 0, 1, 2)
+	return Facts{
+		Array: md.State{
+			Level: "raid1", ArrayState: "clean", SyncAction: "idle", RaidDisks: 3, Degraded: 1, ComponentSize: 10 << 20, HasBitmap: true,
+			Members: []md.MemberState{{Name: "vda", Slot: 0, Flags: []string{"in_sync"}}, {Name: "vdb", Slot: 1, Flags: []string{"in_sync"}}},
+		},
+		ArrayName: "md0", Queue: limits.Queue{MaxSectorsKB: 512, LogicalBlock: 512},
+		Primaries: []*md.Member{a, b},
+		DriveName: "vdc", Drive: c, DriveQueue: limits.Queue{MaxSectorsKB: 512, LogicalBlock: 512}, DriveBytes: 12 << 20,
+		Recorded: true,
+		Ledger:   &Entry{Clone: md.UUID{0xc}, FirstCopy: true, Complete: true, Super: c.Raw, Dirty: []md.Range{{First: 0, Last: 0}}},
+	}
+}
+
+func TestJudge(t *testing.T) {
+	const mib = 1 << 20
+	for _, test := range []struct {
+		name   string
+		change func(*Facts)
+		state  State
+		admit  bool
+		code   string
+		verify config.Verify
+		copy   uint64
+	}{
+		{"left in good order", func(*Facts) {}, Stale, true, "", config.VerifyChanged, 2 * mib},
+		{"left in good order, no ledger", func(f *Facts) { f.Ledger = nil }, Stale, true, "", config.VerifyFull, 2 * mib},
+		{"failed and removed by hand", func(f *Facts) { f.Ledger.Attached = true }, Stale, true, "", config.VerifyFull, 2 * mib},
+		{"metadata 1.0", func(f *Facts) { f.Primaries[0].Super.Minor = 0 }, Stale, true, "", config.VerifyFull, 2 * mib},
+		{"no superblock", func(f *Facts) { f.Drive, f.DriveErr = nil, md.ErrNoSuperblock }, Foreign, false, "no-superblock", "", 10 * mib},
+		{"damaged superblock", func(f *Facts) { f.Drive, f.DriveErr = nil, errors.New("checksum") }, Foreign, false, "bad-superblock", "", 10 * mib},
+		{"0.90 metadata", func(f *Facts) { f.Drive, f.DriveErr = nil, md.ErrOldMetadata }, Unsuitable, false, "old-metadata", "", 10 * mib},
+		{"another array's", func(f *Facts) { f.Drive.Super.Array = md.UUID{9} }, Foreign, false, "other-array", "", 10 * mib},
+		{"not recorded", func(f *Facts) { f.Recorded = false }, Foreign, false, "not-recorded", "", 10 * mib},
+		{"another level", func(f *Facts) { f.Array.Level = "raid10" }, Unsuitable, false, "not-raid1", "", 10 * mib},
+		{"a journal", func(f *Facts) { f.Primaries[1].Super.Features |= md.FeatureJournal }, Unsuitable, false, "unfit-features", "", 10 * mib},
+		{"a lockless bitmap", func(f *Facts) { f.Primaries[0].BitmapErr = md.ErrLocklessBitmap }, Unsuitable, false, "lockless-bitmap", "", 10 * mib},
+		{"a broken bitmap", func(f *Facts) { f.Drive.BitmapErr = errors.New("magic") }, Outdated, false, "bad-bitmap", "", 10 * mib},
+		{"not started", func(f *Facts) { f.Array.ArrayState = "inactive" }, Unsuitable, false, "not-active", "", 10 * mib},
+		{"no primary in sync", func(f *Facts) { f.Primaries = nil }, Ahead, false, "no-primary", "", 10 * mib},
+		{"in the array, in sync", attached("in_sync", "write_mostly"), InSync, true, "", config.VerifyChanged, 2 * mib},
+		{"in the array, being copied to", attached("spare"), Syncing, true, "", config.VerifyChanged, 2 * mib},
+		{"failed in the array, still in it", attached("faulty"), Stale, true, "", config.VerifyChanged, 2 * mib},
+		{"read-only", func(f *Facts) { f.ReadOnly = true }, Unsuitable, false, "read-only", "", 10 * mib},
+		{"mounted", func(f *Facts) { f.Uses = []string{"mounted on /mnt"} }, Unsuitable, false, "in-use", "", 10 * mib},
+		{"4096-byte blocks", func(f *Facts) { f.DriveQueue.LogicalBlock = 4096 }, Unsuitable, false, "logical-block", "", 10 * mib},
+		{"raid-devices changed", func(f *Facts) { f.Drive.Super.RaidDisks = 2 }, Outdated, false, "raid-devices", "", 10 * mib},
+		{"array shrunk", func(f *Facts) { f.Drive.Super.Size = 40960 }, Unsuitable, false, "size-changed", "", 10 * mib},
+		{"one sector too small", func(f *Facts) { f.DriveBytes = (2048+20480)*512 - 512 }, Unsuitable, false, "too-small", "", 10 * mib},
+		{"just large enough", func(f *Facts) { f.DriveBytes = (2048 + 20480) * 512 }, Stale, true, "", config.VerifyChanged, 2 * mib},
+		{"small requests under a holder", func(f *Facts) {
+			f.DriveQueue.MaxSectorsKB, f.Queue.MaxSectorsKB = 128, 128
+			f.Holders = []limits.Holder{{Name: "dm-0", MaxSectorsKB: 512}}
+		}, Unsuitable, false, "holder-limit", "", 10 * mib},
+		{"small requests under a mount", func(f *Facts) { f.DriveQueue.MaxSectorsKB, f.InUse = 128, true }, Unsuitable, false, "array-limit", "", 10 * mib},
+		{"small requests, nothing on the array", func(f *Facts) { f.DriveQueue.MaxSectorsKB = 128 }, Stale, true, "", config.VerifyChanged, 2 * mib},
+		{"its slot is filled", func(f *Facts) {
+			f.Array.Members = append(f.Array.Members, md.MemberState{Name: "vdd", Slot: 2, Flags: []string{"in_sync"}})
+		}, Outdated, false, "slot-taken", "", 10 * mib},
+		{"a spare waits", func(f *Facts) {
+			f.Array.Members = append(f.Array.Members, md.MemberState{Name: "vdd", Slot: -1, Flags: []string{"spare"}})
+		}, Unsuitable, false, "spares", "", 10 * mib},
+		{"the newest copy", func(f *Facts) {
+			f.Primaries[0].Super.Roles[2], f.Drive.Super.Events = 2, 70
+			f.Drive.Super.Roles = []uint16{md.RoleFaulty, md.RoleFaulty, 2}
+		}, Ahead, false, "ahead", "", 10 * mib},
+		{"a rollback was cut", func(f *Facts) { f.Primaries[0].Super.Features |= md.FeatureRecoveryOffset }, Ahead, false, "rollback-cut", "", 10 * mib},
+		{"never copied to", func(f *Facts) {
+			f.Drive.Super.Roles[2] = none
+			for i := range uint64(10) {
+				f.Drive.Bitmap.Dirty.Add(i)
+			}
+		}, Outdated, false, "never-synced", "", 10 * mib},
+		{"join cut in the spare window", func(f *Facts) { f.Drive.Super.Roles[2] = none }, Outdated, false, "join-cut", "", 10 * mib},
+		{"ran alone, events below", ranAlone(55), Diverged, false, "ran-alone", "", 10 * mib},
+		{"ran alone, events equal", ranAlone(60), Diverged, false, "ran-alone", "", 10 * mib},
+		{"ran alone, events above", ranAlone(99), Diverged, false, "ran-alone", "", 10 * mib},
+		{"ran alone, no ledger", func(f *Facts) { ranAlone(55)(f); f.Ledger = nil }, Diverged, false, "ran-alone", "", 10 * mib},
+		{"primaries replaced while it was away", func(f *Facts) {
+			for _, p := range f.Primaries {
+				p.Super.DevNumber += 3
+				p.Super.Roles = []uint16{md.RoleFaulty, md.RoleFaulty, none, 0, 1}
+			}
+		}, Stale, true, "", config.VerifyChanged, 2 * mib},
+		{"one primary replaced, no ledger", func(f *Facts) {
+			f.Primaries[0].Super.DevNumber, f.Primaries[0].Super.Roles = 3, []uint16{md.RoleFaulty, 1, none, 0}
+			f.Primaries[1].Super.Roles, f.Ledger = []uint16{md.RoleFaulty, 1, none, 0}, nil
+		}, Stale, true, "", config.VerifyFull, 2 * mib},
+		{"the array lost its bitmap", func(f *Facts) { f.Primaries[0].Bitmap = nil }, Outdated, false, "no-bitmap", "", 10 * mib},
+		{"left before there was a bitmap", func(f *Facts) { f.Drive.Bitmap = nil }, Outdated, false, "no-bitmap", "", 10 * mib},
+		{"primaries put back", func(f *Facts) { f.Drive.Bitmap.EventsCleared = 41 }, Outdated, false, "primaries-older", "", 10 * mib},
+		{"bitmap re-made", func(f *Facts) { f.Primaries[0].Bitmap.EventsCleared = 51 }, Outdated, false, "bits-cleared", "", 10 * mib},
+		{"bits cleared up to its own events", func(f *Facts) { f.Primaries[0].Bitmap.EventsCleared = 50 }, Stale, true, "", config.VerifyChanged, 2 * mib},
+		{"first copy cut", func(f *Facts) { f.Drive.Super.Features |= md.FeatureRecoveryOffset }, Outdated, false, "first-copy", "", 10 * mib},
+		{"first copy not recorded as finished", func(f *Facts) { f.Ledger.FirstCopy = false }, Outdated, false, "first-copy", "", 10 * mib},
+		{"canary gone", func(f *Facts) { f.Ledger.Dirty = []md.Range{{First: 0, Last: 1}} }, Outdated, false, "canary", "", 10 * mib},
+		{"touched elsewhere", func(f *Facts) { f.Ledger.Super = []byte("other") }, Outdated, false, "touched", "", 10 * mib},
+		{"sync cut", func(f *Facts) {
+			f.Drive.Super.Features |= md.FeatureRecoveryOffset | md.FeatureRecoveryBitmap
+			f.Ledger.Attached = true
+		}, Interrupted, true, "interrupted", config.VerifyChanged, 2 * mib},
+		{"power lost while in sync", func(f *Facts) {
+			f.Primaries[0].Super.Roles[2], f.Drive.Super.Events = 2, 61
+			f.Ledger.Attached = true
+		}, InSync, true, "was-in-sync", config.VerifyChanged, 2 * mib},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := stale()
+			test.change(&f)
+			v := Judge(f)
+			if v.State != test.state || v.Admit != test.admit || v.code() != test.code || v.CopyBytes != test.copy {
+				t.Errorf("Judge() = %s, admit %v, %q, %d bytes; want %s, %v, %q, %d (reasons %v)", v.State, v.Admit, v.code(), v.CopyBytes,
+					test.state, test.admit, test.code, test.copy, v.Reasons)
+			}
+			if v.Verify != test.verify {
+				t.Errorf("Judge().Verify = %q; want %q", v.Verify, test.verify)
+			}
+			if !v.Admit && len(v.Reasons) == 0 {
+				t.Error("refused without a reason")
+			}
+		})
+	}
+}
+
+func attached(flags ...string) func(*Facts) {
+	return func(f *Facts) {
+		f.Attached = &md.MemberState{Name: "vdc", Slot: 2, Flags: flags}
+		f.Array.Members = append(f.Array.Members, *f.Attached)
+	}
+}
+
+func ranAlone(events uint64) func(*Facts) {
+	return func(f *Facts) {
+		f.Drive.Super.Roles = []uint16{md.RoleFaulty, md.RoleFaulty, 2}
+		f.Drive.Super.Events, f.Drive.Raw = events, []byte("other")
+	}
+}

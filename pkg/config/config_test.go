@@ -1,0 +1,155 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mdclone/pkg/md"
+)
+
+const uuid1, uuid2 = "01010101:02020202:03030303:04040404", "11111111-2222-3333-4444-555555555555"
+
+func TestParse(t *testing.T) {
+	u1, _ := md.ParseUUID(uuid1)
+	u2, _ := md.ParseUUID(uuid2)
+	for name, test := range map[string]struct {
+		text string
+		want Array
+	}{
+		"least": {"array = " + uuid1, Array{Name: "root", UUID: u1, Verify: VerifyChanged}},
+		"all": {
+			"# words\n[mdclone]\narray = " + uuid1 + "\nclone = " + uuid2 + "\nclone = " + uuid1 +
+				"\nmax-sectors-kb = 128\nclone-max-sectors-kb = 512\nverify = full\n",
+			Array{Name: "root", UUID: u1, Clones: []md.UUID{u2, u1}, MaxSectorsKB: 128, CloneMaxSectorsKB: 512, Verify: VerifyFull},
+		},
+		"auto": {"array=" + uuid1 + "\nmax-sectors-kb=auto", Array{Name: "root", UUID: u1, Verify: VerifyChanged}},
+	} {
+		got, err := Parse("root", []byte(test.text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: Parse() (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	line := "array = " + uuid1 + "\n"
+	for name, test := range map[string]struct{ text, says string }{
+		"empty":              {"", "no \"array"},
+		"no array":           {"clone = " + uuid1, "no \"array"},
+		"two arrays":         {line + line, "more than one"},
+		"short UUID":         {"array = 01010101", "UUID"},
+		"a device":           {"array = /dev/md0", "UUID"},
+		"bad clone":          {line + "clone = x", "clone"},
+		"clone twice":        {line + "clone = " + uuid2 + "\nclone = " + uuid2, "twice"},
+		"zero limit":         {line + "max-sectors-kb = 0", "max-sectors-kb"},
+		"limit below a page": {line + "max-sectors-kb = 3", "max-sectors-kb"},
+		"negative limit":     {line + "max-sectors-kb = -1", "max-sectors-kb"},
+		"huge limit":         {line + "clone-max-sectors-kb = 99999999999999999999", "clone-max-sectors-kb"},
+		"a word":             {line + "max-sectors-kb = big", "max-sectors-kb"},
+		"bad verify":         {line + "verify = some", "verify"},
+		"unknown key":        {line + "chunk = 1M", "chunk"},
+		"unknown section":    {"[other]\n" + line, "other"},
+		"no value":           {"array\n", "line 1"},
+		"binary":             {"\x00\x01\x02\xff", "line 1"},
+	} {
+		_, err := Parse("root", []byte(test.text))
+		if err == nil || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: Parse() = %v; want it to speak of %q", name, err, test.says)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, good := range []string{"root", "md0", "a.b-c_d", "0"} {
+		if err := CheckName(good); err != nil {
+			t.Errorf("CheckName(%q) = %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", ".", "..", ".hidden", "-x", "a/b", "../x", "a b", "ä", "a\x00", strings.Repeat("x", 65), "$(x)"} {
+		if err := CheckName(bad); err == nil {
+			t.Errorf("CheckName(%q) = nil; want an error", bad)
+		}
+	}
+}
+
+func TestSaveAndLoad(t *testing.T) {
+	root := t.TempDir()
+	if all, err := Load(root); len(all) != 0 || err != nil {
+		t.Errorf("Load() of nothing = %v, %v", all, err)
+	}
+	u1, _ := md.ParseUUID(uuid1)
+	u2, _ := md.ParseUUID(uuid2)
+	want := []Array{
+		{Name: "boot", UUID: u2, MaxSectorsKB: 64, Verify: VerifyNone},
+		{Name: "root", UUID: u1, Clones: []md.UUID{u2}, CloneMaxSectorsKB: 512, Verify: VerifyChanged},
+	}
+	for _, a := range want {
+		if err := a.Save(root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := Load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Load() (-want +got):\n%s", diff)
+	}
+	twice := want[1]
+	twice.Name = "again"
+	if err := twice.Save(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(root); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("Load() of one array in two files = %v; want an error", err)
+	}
+}
+
+func TestSaveRefusesAHostileName(t *testing.T) {
+	root := t.TempDir()
+	if err := (Array{Name: "../../x"}).Save(root); err == nil {
+		t.Error("Save() took ../../x")
+	}
+	if names, _ := os.ReadDir(filepath.Join(root)); len(names) != 0 {
+		t.Errorf("Save() left %v", names)
+	}
+}
+
+func TestPinKB(t *testing.T) {
+	for _, test := range []struct {
+		a    Array
+		want uint64
+	}{
+		{Array{}, 0}, {Array{CloneMaxSectorsKB: 512}, 512}, {Array{MaxSectorsKB: 128, CloneMaxSectorsKB: 512}, 128},
+	} {
+		if got := test.a.PinKB(); got != test.want {
+			t.Errorf("PinKB(%+v) = %d; want %d", test.a, got, test.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("array = " + uuid1 + "\nclone = " + uuid2 + "\nverify = full\n"))
+	f.Add([]byte("[mdclone]\narray=" + uuid1 + "\nmax-sectors-kb=auto"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		a, err := Parse("x", text)
+		if err != nil {
+			return
+		}
+		again, err := Parse("x", a.Text())
+		if err != nil {
+			t.Fatalf("Parse(Text()) = %v of %q", err, a.Text())
+		}
+		if diff := cmp.Diff(a, again); diff != "" {
+			t.Errorf("Parse(Text()) (-want +got):\n%s", diff)
+		}
+	})
+}

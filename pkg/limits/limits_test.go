@@ -1,0 +1,122 @@
+package limits
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/sysfs"
+)
+
+// machine is a made-up sysfs: md0 of vda and of a partition of vdb, with dm-0 on it, dm-1 on that, and md0p1.
+func machine(t *testing.T) sysfs.FS {
+	t.Helper()
+	root := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(target, name string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(root, target), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, kb := range map[string]string{"vda": "1280", "vdb": "512", "md0": "9999", "dm-0": "1280", "dm-1": "128"} {
+		dir := "devices/" + name
+		put(dir+"/queue/max_sectors_kb", kb)
+		put(dir+"/queue/max_hw_sectors_kb", "2048")
+		put(dir+"/queue/logical_block_size", "512")
+		link(dir, "class/block/"+name)
+		link(dir, "block/"+name)
+	}
+	put("devices/vdb/vdb1/partition", "1")
+	link("devices/vdb/vdb1", "class/block/vdb1")
+	put("devices/md0/md0p1/partition", "1")
+	link("devices/md0/md0p1", "class/block/md0p1")
+	put("devices/md0/holders/dm-0", "")
+	put("devices/dm-0/holders/dm-1", "")
+	put("devices/md0/md/array_state", "clean")
+	for name, slot := range map[string]string{"vda": "0", "vdb1": "1"} {
+		put("devices/md0/md/dev-"+name+"/state", "in_sync")
+		put("devices/md0/md/dev-"+name+"/slot", slot)
+	}
+	return sysfs.At(root)
+}
+
+func TestReadOfAPartitionIsItsDisks(t *testing.T) {
+	f := machine(t)
+	want := Queue{MaxSectorsKB: 512, MaxHWSectorsKB: 2048, LogicalBlock: 512}
+	for _, name := range []string{"vdb", "vdb1"} {
+		if got, err := Read(f, name); got != want || err != nil {
+			t.Errorf("Read(%s) = %+v, %v; want %+v", name, got, err, want)
+		}
+	}
+	if _, err := Read(f, "none"); err == nil {
+		t.Error("Read(none) succeeded")
+	}
+}
+
+func TestAbove(t *testing.T) {
+	got, err := Above(machine(t), "md0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"dm-0", "md0p1", "dm-1"}, got); diff != "" {
+		t.Errorf("Above(md0) (-want +got):\n%s", diff)
+	}
+}
+
+func TestPin(t *testing.T) {
+	a := md.Array{FS: machine(t), Name: "md0"}
+	auto, err := Auto(a, 0)
+	if auto != 512 || err != nil {
+		t.Errorf("Auto(0) = %d, %v; want the smaller member's 512", auto, err)
+	}
+	if auto, err = Auto(a, 128); auto != 128 || err != nil {
+		t.Errorf("Auto(128) = %d, %v; want the clone's", auto, err)
+	}
+	got, err := Pin(a, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := PinResult{Wanted: 1000, Before: 9999, After: 1000, Late: []Holder{{"dm-0", 1280}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Pin(1000) (-want +got):\n%s", diff)
+	}
+}
+
+func TestPinOnlyAnActiveArray(t *testing.T) {
+	a := md.Array{FS: machine(t), Name: "md0"}
+	if err := a.FS.Write("inactive", a.Attr("array_state")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Pin(a, 128); !errors.Is(err, ErrNotActive) {
+		t.Errorf("Pin() = %v; want %v", err, ErrNotActive)
+	}
+	if q, err := Read(a.FS, "md0"); q.MaxSectorsKB != 9999 || err != nil {
+		t.Errorf("the limit is %d, %v; want it untouched", q.MaxSectorsKB, err)
+	}
+}
+
+func TestPinThatTheKernelDoesNotTake(t *testing.T) {
+	a := md.Array{FS: machine(t), Name: "md0"}
+	// a file keeps the rest of a longer value, so 100 written over 9999 reads 1009
+	if r, err := Pin(a, 100); err == nil || r.After != 1009 {
+		t.Errorf("Pin(100) = %+v, %v; want it to say that the kernel kept 1009", r, err)
+	}
+}
