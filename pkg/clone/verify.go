@@ -37,6 +37,7 @@ func (s *session) compareChunks(ctx context.Context, chunks md.Chunks, frozen bo
 		return err
 	}
 	defer right.disk.Close()
+	both := comparer{left, right, md.AlignedBuffer(compareStep), md.AlignedBuffer(compareStep)}
 
 	s.env.Progress.Start("comparing " + s.drive.Name)
 	defer s.env.Progress.Done()
@@ -45,7 +46,7 @@ func (s *session) compareChunks(ctx context.Context, chunks md.Chunks, frozen bo
 		// one chunk after the other: the look at its bit must come soon after
 		for i := r.First; i <= r.Last; i++ {
 			off, length := s.bitmap.Span(md.Range{First: i, Last: i})
-			differing, err := differing(ctx, left, right, off, length)
+			differing, err := both.differing(ctx, off, length)
 			if err != nil {
 				return err
 			}
@@ -77,23 +78,29 @@ func openPart(path string, dataSector uint64) (part, error) {
 	return part{d, int64(dataSector) * 512}, err
 }
 
+// comparer reads two members' data areas side by side.
+type comparer struct {
+	a, b        part
+	left, right []byte
+}
+
 // differing counts the sectors that differ in length bytes from off on.
-func differing(ctx context.Context, a, b part, off, length int64) (uint64, error) {
+func (c comparer) differing(ctx context.Context, off, length int64) (uint64, error) {
 	const sector = 512
-	left, right := md.AlignedBuffer(compareStep), md.AlignedBuffer(compareStep)
 	var n uint64
 	for done := int64(0); done < length; done += compareStep {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
 		k := min(length-done, compareStep)
-		if err := a.disk.ReadAligned(left[:k], a.start+off+done); err != nil {
+		left, right := c.left[:k], c.right[:k]
+		if err := c.a.disk.ReadAligned(left, c.a.start+off+done); err != nil {
 			return 0, err
 		}
-		if err := b.disk.ReadAligned(right[:k], b.start+off+done); err != nil {
+		if err := c.b.disk.ReadAligned(right, c.b.start+off+done); err != nil {
 			return 0, err
 		}
-		if bytes.Equal(left[:k], right[:k]) {
+		if bytes.Equal(left, right) {
 			continue
 		}
 		for i := int64(0); i < k; i += sector {

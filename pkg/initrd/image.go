@@ -2,7 +2,8 @@
 // the other, each a cpio archive, compressed or not, with zero bytes between them. A later file replaces an earlier one,
 // a path leads through the symbolic links that were there before it, and a file whose folder is missing is dropped.
 //
-// Memory is bounded whatever the image says: no allocation follows a size field before that many bytes were read.
+// Memory is bounded whatever the image says: nothing is allocated for a size field before that many bytes were read, but
+// for a decoder's window, of 128 MiB at most.
 package initrd
 
 import (

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/initrd"
+	"mdclone/pkg/report"
+	udevrules "mdclone/udev-rules"
+)
+
+const (
+	earlyPath  = "usr/sbin/mdclone-early"
+	genPath    = "usr/sbin/mdclone-gen"
+	markerPath = config.Dir + "/initramfs" // tells mdclone-early that it runs in the initramfs
+)
+
+// modules are what the kernel needs to start the array.
+func modules() []string { return []string{"md-mod", "raid1"} }
+
+// expected is what every boot image must hold.
+type expected struct {
+	sums     map[string][32]byte // by path: what must be byte for byte the same
+	builtin  func(version string) []byte
+	previous []report.Reason // what is wrong in the machine itself already
+}
+
+// expect reads what is configured and installed in the machine.
+func (m machine) expect(arrays []config.Array) (expected, error) {
+	e := expected{sums: map[string][32]byte{}}
+	e.builtin = func(version string) []byte {
+		text, err := os.ReadFile(m.path("lib/modules/" + version + "/modules.builtin"))
+		if err != nil { // then none is known to be built in
+			return nil
+		}
+		return text
+	}
+	want, err := rule(arrays)
+	if err != nil {
+		return e, err
+	}
+	e.sums[udevrules.Path] = sha256.Sum256(want)
+	names := []string{earlyPath, udevrules.Path}
+	for _, a := range arrays {
+		names = append(names, confPath(a.Name))
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(m.path(name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			e.previous = append(e.previous, report.Reason{Code: "not-installed", Text: m.path(name) + " is missing"})
+		case err != nil:
+			return e, err
+		case name != udevrules.Path:
+			e.sums[name] = sha256.Sum256(data)
+		case !bytes.Equal(data, want):
+			e.previous = append(e.previous, report.Reason{
+				Code: "rule-stale", Text: m.path(name) + " is not what /" + config.Dir + " says",
+			})
+		}
+	}
+	return e, nil
+}
+
+// check compares one boot image with what it must hold.
+func (e expected) check(name string) []report.Reason {
+	image, err := initrd.Read(name, func(p string) bool { return path.Base(p) == "modules.builtin" })
+	if err != nil {
+		return unreadable(name, err)
+	}
+	return e.compare(image, versionOf(name))
+}
+
+// compare lists what is wrong in an image; version is its kernel's if it does not tell itself.
+func (e expected) compare(image *initrd.Image, version string) []report.Reason {
+	var found []report.Reason
+	say := func(code, format string, args ...any) {
+		found = append(found, report.Reason{Code: code, Text: fmt.Sprintf(format, args...)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.sums)) {
+		switch got, ok := inImage(image, name); {
+		case !ok:
+			say("missing", "/%s is not in it", name)
+		case got.SHA256 != e.sums[name] || !got.Mode.IsRegular():
+			say("stale", "/%s is another one than it should be", name)
+		case name == earlyPath && got.Mode&0o111 == 0:
+			say("stale", "/%s is not executable", name)
+		}
+	}
+	for _, name := range image.List(config.Dir) {
+		conf := config.Dir + "/" + name
+		if _, ok := e.sums[conf]; !ok && strings.HasSuffix(name, ".conf") {
+			say("stale", "/%s is in it but is not configured", conf)
+		}
+	}
+	for _, folder := range []string{"etc", "run"} { // these come before usr/lib (udev(7))
+		if other := folder + "/udev/rules.d/" + udevrules.Name; exists(image, other) {
+			say("overridden", "/%s takes the place of /%s", other, udevrules.Path)
+		}
+	}
+	if !exists(image, markerPath) {
+		say("missing", "/%s is not in it", markerPath)
+	}
+	return append(found, e.missingModules(image, version)...)
+}
+
+func exists(image *initrd.Image, name string) bool {
+	_, ok := image.Lookup(name)
+	return ok
+}
+
+// inImage finds a file; udev looks for rules in lib as well, which may or may not be a link to usr/lib.
+func inImage(image *initrd.Image, name string) (initrd.Entry, bool) {
+	got, ok := image.Lookup(name)
+	if !ok && name == udevrules.Path {
+		return image.Lookup(strings.TrimPrefix(name, "usr/"))
+	}
+	return got, ok
+}
+
+// missingModules lists the modules that are neither in the image nor in the kernel.
+func (e expected) missingModules(image *initrd.Image, version string) []report.Reason {
+	have := map[string]bool{}
+	versions := map[string]bool{}
+	for name, entry := range image.Files() {
+		rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "usr/"), "lib/modules/")
+		if !ok {
+			continue
+		}
+		v, _, below := strings.Cut(rest, "/")
+		if versions[v] = true; below && entry.Mode.IsRegular() {
+			have[v+"/"+moduleName(name)] = true
+		}
+		if path.Base(name) == "modules.builtin" {
+			e.addBuiltin(have, v, entry.Data)
+		}
+	}
+	if len(versions) == 0 && version != "" {
+		versions[version] = true
+	}
+	var found []report.Reason
+	for _, v := range slices.Sorted(maps.Keys(versions)) {
+		e.addBuiltin(have, v, e.builtin(v))
+		for _, module := range modules() {
+			if !have[v+"/"+module] {
+				found = append(found, report.Reason{
+					Code: "missing", Text: fmt.Sprintf("module %s for kernel %s is not in it", module, v),
+				})
+			}
+		}
+	}
+	if len(versions) == 0 {
+		found = append(found, report.Reason{Code: "missing", Text: "there are no kernel modules in it"})
+	}
+	return found
+}
+
+// addBuiltin notes what a modules.builtin file names: one "kernel/drivers/md/raid1.ko" a line (kbuild.rst, Linux 6.12).
+func (e expected) addBuiltin(have map[string]bool, version string, text []byte) {
+	for _, line := range strings.Fields(string(text)) {
+		have[version+"/"+moduleName(line)] = true
+	}
+}
+
+// moduleName is "md-mod" for ".../md_mod.ko.xz", and "" for what is not a module.
+func moduleName(file string) string {
+	name, suffix, ok := strings.Cut(filepath.Base(file), ".ko")
+	if !ok || suffix != "" && !slices.Contains([]string{".gz", ".xz", ".zst"}, suffix) {
+		return ""
+	}
+	return strings.ReplaceAll(name, "_", "-")
+}
+
+// leftovers lists what of mdclone is in a boot image.
+func leftovers(name string) []report.Reason {
+	image, err := initrd.Read(name, nil)
+	if err != nil {
+		return unreadable(name, err)
+	}
+	var found []report.Reason
+	for _, file := range slices.Sorted(maps.Keys(image.Files())) {
+		if strings.Contains(file, "mdclone") {
+			found = append(found, report.Reason{Code: "left", Text: "/" + file + " is still in it"})
+		}
+	}
+	return found
+}

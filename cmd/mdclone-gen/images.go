@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"mdclone/pkg/report"
+)
+
+const (
+	updateInitramfs = "usr/sbin/update-initramfs"
+	// hookFunctions tells initramfs-tools from dracut, which may come with an update-initramfs of its own.
+	hookFunctions = "usr/share/initramfs-tools/hook-functions"
+)
+
+// images lists the boot images of the machine, by absolute path. skipped are those that cannot be booted as they are:
+// copies that update-initramfs or an administrator keeps, and images whose kernel is gone.
+func (m machine) images() (images, skipped []string, err error) {
+	all, err := filepath.Glob(m.path("boot/initrd.img-*"))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, image := range all {
+		if isCopy(image) || !m.hasKernel(versionOf(image)) {
+			skipped = append(skipped, image)
+			continue
+		}
+		images = append(images, image)
+	}
+	return images, skipped, nil
+}
+
+func isCopy(image string) bool {
+	return slices.ContainsFunc([]string{".bak", ".dpkg-bak", ".old", ".old-dkms", ".new", ".orig", ".tmp", "~"},
+		func(suffix string) bool { return strings.HasSuffix(image, suffix) })
+}
+
+// versionOf is the kernel version in an image's name, "" if there is none.
+func versionOf(image string) string {
+	version, ok := strings.CutPrefix(filepath.Base(image), "initrd.img-")
+	if !ok {
+		return ""
+	}
+	return version
+}
+
+func (m machine) hasKernel(version string) bool {
+	return slices.ContainsFunc([]string{"boot/vmlinuz-", "boot/vmlinux-", "lib/modules/"},
+		func(prefix string) bool { return m.exists(prefix + version) })
+}
+
+// hasGenerator tells whether the machine's boot images are made with initramfs-tools.
+func (m machine) hasGenerator() bool { return m.exists(updateInitramfs) && m.exists(hookFunctions) }
+
+// needGenerator says what to do where they are not.
+func (m machine) needGenerator() error {
+	if m.hasGenerator() {
+		return nil
+	}
+	return report.Fail(report.Failed, "no-initramfs-tools", "the package initramfs-tools is not installed in %s", m.root).
+		Hint("install initramfs-tools; boot images made with dracut are not supported yet").
+		Hint("--update-initramfs=never writes the files without making boot images")
+}
+
+// updateImages makes all boot images of the machine anew.
+func (a *app) updateImages(m machine) error {
+	a.log.Infof("making the boot images anew, which takes a while (update-initramfs -u -k all)")
+	start := time.Now()
+	if err := a.command(m.root, "/"+updateInitramfs, "-u", "-k", "all"); err != nil {
+		return report.Fail(report.Failed, "update-initramfs", "update-initramfs in %s: %w", m.root, err).
+			Hint("its own messages above say why; then run the same command again")
+	}
+	a.log.Infof("boot images are made, %.0f s", time.Since(start).Seconds())
+	return nil
+}
+
+// reload tells a running udev of new rules. That it cannot is no failure: it looks itself every few seconds.
+func (a *app) reload(m machine) {
+	if m.root != "/" || !a.udevRuns() {
+		return
+	}
+	if err := a.command("/", "udevadm", "control", "--reload"); err != nil {
+		a.log.Warnf("udevadm control --reload: %v", err)
+	}
+}
+
+// checkImages runs check on every boot image of the machine, or on those named, and prints what it finds.
+func (a *app) checkImages(m machine, named []string, doc *document, check func(image string) []report.Reason) error {
+	images := named
+	if len(images) == 0 {
+		var skipped []string
+		var err error
+		if images, skipped, err = m.images(); err != nil {
+			return err
+		}
+		for _, s := range skipped {
+			a.log.Infof("%s is not looked at: a copy, or its kernel is gone", s)
+		}
+	}
+	for _, image := range images {
+		found := check(image)
+		if found == nil {
+			found = []report.Reason{}
+		}
+		doc.Images = append(doc.Images, imageReport{Image: image, OK: len(found) == 0, Differences: found})
+		for _, f := range found {
+			doc.Reasons = append(doc.Reasons, report.Reason{Code: f.Code, Text: image + ": " + f.Text})
+		}
+	}
+	return nil
+}
+
+// unreadable is what an image is that cannot be read.
+func unreadable(image string, err error) []report.Reason {
+	text := err.Error()
+	var path *os.PathError
+	if !errors.As(err, &path) { // initrd's own errors begin with the name, which is printed in front anyway
+		text = strings.TrimPrefix(text, "read "+image+": ")
+	}
+	return []report.Reason{{Code: "unreadable", Text: text}}
+}

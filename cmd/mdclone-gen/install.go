@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"mdclone/hooks"
+	"mdclone/pkg/config"
+	"mdclone/pkg/report"
+	udevrules "mdclone/udev-rules"
+)
+
+const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rule made from it, the hook for initramfs-tools, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
+
+EXAMPLES
+mdclone-gen install
+mdclone-gen install --root /mnt
+mdclone-gen install --update-initramfs=never
+
+EXIT STATUS
+0 done; 1 failed, or a boot image is not as configured; 2 wrong arguments, not run as root, or nothing is configured`
+
+type installCommand struct {
+	options
+	updateOption
+	app *app
+}
+
+// Execute implements flags.Commander.
+func (c *installCommand) Execute(args []string) error {
+	var doc document
+	return c.app.finish(c.options, &doc, c.install(args, &doc))
+}
+
+func (c *installCommand) install(args []string, doc *document) error {
+	if err := report.NoMore(args); err != nil {
+		return err
+	}
+	m, err := c.app.change(c.options, c.Update)
+	if err != nil {
+		return err
+	}
+	doc.Root, doc.good = m.root, "as configured"
+	arrays, err := m.arrays()
+	if err != nil {
+		return err
+	}
+	if c.Update == "auto" {
+		if err := m.needGenerator(); err != nil {
+			return err
+		}
+	}
+	for _, a := range arrays {
+		if len(a.Clones) == 0 {
+			c.app.log.Infof("%s has no clone yet: its array's limits are pinned, there is nothing to guard", m.path(confPath(a.Name)))
+		}
+	}
+	if err := c.app.installFiles(m, arrays, doc); err != nil {
+		return err
+	}
+	c.app.reload(m)
+	if c.Update == "never" {
+		c.app.log.Infof("the boot images are as they were; run update-initramfs -u -k all, then mdclone-gen verify")
+		return nil
+	}
+	if err := c.app.updateImages(m); err != nil {
+		return err
+	}
+	return c.app.verifyImages(m, arrays, nil, doc, "the messages of update-initramfs above may say why")
+}
+
+// file is something to install.
+type file struct {
+	path string // below the root
+	data []byte
+	mode fs.FileMode
+	ours bool // made by this program alone, so ours even if it is there already
+}
+
+func (a *app) installFiles(m machine, arrays []config.Array, doc *document) error {
+	files, err := a.files(m, arrays)
+	if err != nil {
+		return err
+	}
+	list, _, err := m.manifest()
+	if err != nil {
+		return err
+	}
+	var write []file
+	for _, f := range files {
+		same, err := m.holds(f)
+		if err != nil {
+			return err
+		}
+		if !same {
+			write = append(write, f)
+		}
+		if !same || f.ours || list.find(f.path) != nil {
+			list.add(f.path, f.data)
+		}
+	}
+	for _, f := range write {
+		made, err := m.mkdirs(filepath.Dir(f.path))
+		list.addFolders(made)
+		if err != nil {
+			return errors.Join(err, m.save(list))
+		}
+	}
+	// before the files: whatever ends this program now, uninstall knows what to look for
+	if err := m.save(list); err != nil {
+		return err
+	}
+	for _, f := range write {
+		if err := m.write(f.path, f.data, f.mode); err != nil {
+			return err
+		}
+		doc.Written = append(doc.Written, m.path(f.path))
+	}
+	return nil
+}
+
+// files lists what there is to install.
+func (a *app) files(m machine, arrays []config.Array) ([]file, error) {
+	text, err := rule(arrays)
+	if err != nil {
+		return nil, err
+	}
+	files := []file{
+		{path: udevrules.Path, data: text, mode: 0o644, ours: true},
+		{path: hooks.InitramfsToolsPath, data: hooks.InitramfsTools(), mode: 0o755},
+	}
+	self, err := a.self()
+	if err != nil {
+		return nil, fmt.Errorf("find mdclone-gen itself: %w", err)
+	}
+	for _, p := range []struct{ from, path string }{
+		{filepath.Join(filepath.Dir(self), "mdclone-early"), earlyPath},
+		{self, genPath},
+	} {
+		f, err := m.program(p.from, p.path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// program is the one at from, or, if there is none, the one that is installed already.
+func (m machine) program(from, path string) (file, error) {
+	for _, name := range []string{from, m.path(path)} {
+		data, err := os.ReadFile(name)
+		if err == nil {
+			return file{path: path, data: data, mode: 0o755}, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return file{}, err
+		}
+	}
+	return file{}, report.Fail(report.Failed, "no-program", "there is neither %s nor %s", from, m.path(path)).
+		Hint("mdclone-gen installs the mdclone-early that is in its own folder")
+}
+
+// holds tells whether f is in the machine as it should be.
+func (m machine) holds(f file) (bool, error) {
+	data, err := os.ReadFile(m.path(f.path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	info, err := os.Stat(m.path(f.path))
+	if err != nil {
+		return false, err
+	}
+	return bytes.Equal(data, f.data) && info.Mode().Perm()&f.mode == f.mode, nil
+}
