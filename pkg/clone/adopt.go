@@ -193,13 +193,26 @@ func (e *Env) signature(d Drive) (string, error) {
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		return strings.Join(slices.DeleteFunc(strings.Fields(out), func(w string) bool { return strings.HasPrefix(w, "DEVNAME=") }), " "), nil
+		return blkidSignature(out), nil
 	case errors.As(err, &exit) && exit.ExitCode() == 2: // nothing found (blkid(8))
 		return "", nil
 	case errors.As(err, &exit) && exit.ExitCode() == 8:
 		return "several signatures", nil
 	}
 	return "", fmt.Errorf("blkid -p %s: %w: %s", d.Path, err, out)
+}
+
+// blkidSignature picks what is on a device from blkid's export format; where the device itself lies in a partition table
+// (PART_ENTRY_*) is none of it.
+func blkidSignature(export string) string {
+	var found []string
+	for _, line := range strings.Split(export, "\n") {
+		key, _, _ := strings.Cut(line, "=")
+		if slices.Contains([]string{"TYPE", "PTTYPE", "LABEL", "UUID", "USAGE"}, key) {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, " ")
 }
 
 // carryOut changes the array and copies. The drive is added before the array is grown, and recorded in between: a run

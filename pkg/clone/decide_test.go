@@ -156,6 +156,19 @@ func TestNameFor(t *testing.T) {
 	}
 }
 
+func TestBlkidSignature(t *testing.T) {
+	for _, test := range []struct{ export, want string }{
+		{"DEVNAME=/dev/vdc\nUUID=1\nTYPE=ext4\nUSAGE=filesystem\n", "UUID=1 TYPE=ext4 USAGE=filesystem"},
+		{"DEVNAME=/dev/vdc\nPTUUID=2\nPTTYPE=gpt\n", "PTTYPE=gpt"},
+		{"DEVNAME=/dev/vdc1\nPART_ENTRY_SCHEME=gpt\nPART_ENTRY_NUMBER=1\n", ""},
+		{"", ""},
+	} {
+		if got := blkidSignature(test.export); got != test.want {
+			t.Errorf("blkidSignature(%q) = %q; want %q", test.export, got, test.want)
+		}
+	}
+}
+
 func TestSetting(t *testing.T) {
 	for _, test := range []struct {
 		text, set, want string

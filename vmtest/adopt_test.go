@@ -1,0 +1,98 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"mdclone/pkg/clone"
+	"mdclone/vmtest/vm"
+)
+
+// TestAdopt makes a clone of arrays of every kind, and runs one cycle with each.
+func TestAdopt(t *testing.T) {
+	eachSuite(t, func(t *testing.T, suite string) {
+		r := newRig(t, suite, 3)
+		for _, test := range []struct {
+			name, create, drive string
+			args                []string
+			slots               int
+			chunk               uint32
+		}{
+			{"two primaries, no bitmap", "--raid-devices=2 --bitmap=none /dev/vda /dev/vdb", "/dev/vdc", nil, 3, mib},
+			{"no bitmap, a chunk size of the user's", "--raid-devices=2 --bitmap=none /dev/vda /dev/vdb", "/dev/vdc", []string{"--chunk", "64K"}, 3, 64 << 10},
+			{"another chunk size than the array has", "--raid-devices=2 --bitmap=internal --bitmap-chunk=4M /dev/vda /dev/vdb", "/dev/vdc",
+				[]string{"--chunk", "1M"}, 3, mib},
+			{"one primary alone", "--raid-devices=1 --force --bitmap=internal --bitmap-chunk=1M /dev/vda", "/dev/vdc", nil, 2, mib},
+			{"one primary and an empty slot", "--raid-devices=2 --bitmap=internal --bitmap-chunk=1M /dev/vda missing", "/dev/vdc", nil, 2, mib},
+			{"a partition as the clone", "--raid-devices=2 --bitmap=internal --bitmap-chunk=1M --size=100M /dev/vda /dev/vdb", "/dev/vdc1", nil, 3, mib},
+			{"metadata 1.0", "--raid-devices=2 --metadata=1.0 --bitmap=internal --bitmap-chunk=1M /dev/vda /dev/vdb", "/dev/vdc", nil, 3, mib},
+			{"metadata 1.1", "--raid-devices=2 --metadata=1.1 --bitmap=internal --bitmap-chunk=1M /dev/vda /dev/vdb", "/dev/vdc", nil, 3, mib},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				r := r.at(t)
+				r.Script("mdadm --create /dev/md0 --run --level=1 --assume-clean " + test.create)
+				if strings.HasSuffix(test.drive, "1") {
+					r.Script("echo ',,L' | sfdisk -q --label gpt /dev/vdc")
+				}
+				r.early(0, append([]string{"adopt", "/dev/md0", test.drive, "--name", "data"}, test.args...)...)
+				s := r.status()
+				if s.RaidDisks != test.slots || s.Degraded != 0 || s.ChunkBytes != test.chunk || len(s.Clones) != 1 || s.Clones[0].State != clone.InSync {
+					t.Errorf("status after adopt: %+v; want %d slots, all filled, chunks of %d bytes, the clone in sync", s, test.slots, test.chunk)
+				}
+				if got := r.Must("cat", "/sys/block/md0/md/dev-"+strings.TrimPrefix(test.drive, "/dev/")+"/state"); !strings.Contains(got, "write_mostly") {
+					t.Errorf("the clone's flags are %q; want write_mostly among them", got)
+				}
+				r.early(0, "detach")
+				r.write("/dev/md0", 4, 30)
+				got := r.account(0, "backup")
+				full := test.name == "metadata 1.0" // mounted without md, it would change and nothing would tell
+				if got.Mode != "incremental" || got.DirtyBytes > 6*mib || full != (got.VerifiedBytes > 90*mib) {
+					t.Errorf("backup: %+v; want an incremental one of 4 to 6 MiB, all compared: %v", got, full)
+				}
+				if !strings.HasSuffix(test.drive, "1") {
+					r.equal("vdc")
+				}
+				r.Script(`mdadm --stop /dev/md0 2>/dev/null; for d in vda vdb vdc1 vdc; do [ ! -e /dev/$d ] || mdadm --zero-superblock /dev/$d 2>/dev/null || true; done
+					wipefs -qa /dev/vdc /dev/vda /dev/vdb; rm -rf /etc/mdclone /var/lib/mdclone`)
+			})
+		}
+		t.Run("interrupted", func(t *testing.T) { r.at(t).adoptInterrupted(t) })
+	})
+}
+
+// adoptInterrupted: a first copy that is interrupted is taken out again; the same command, run again, starts it anew
+// without asking for --overwrite.
+func (r *rig) adoptInterrupted(t *testing.T) {
+	r.create()
+	// the first copy stops after 8 MiB, so that the interrupt finds it under way
+	r.Script("echo 16384 > /sys/block/md0/md/sync_max")
+	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "adopt", "/dev/md0", "/dev/vdc", "--name", "data"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Script("until grep -q recovery /proc/mdstat; do :; done")
+	if err := p.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	end, err := p.Wait(r.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end.Code != 130 {
+		t.Errorf("exit code %d after an interrupt; want 130\n%s", end.Code, end.Stderr)
+	}
+	r.Script("echo max > /sys/block/md0/md/sync_max")
+	if r.Try("test", "-e", "/sys/block/md0/md/dev-vdc").Code == 0 {
+		t.Error("the drive is still in the array after the interrupt")
+	}
+	code(t, r.account(3, "backup"), "first-copy")
+	r.early(0, "adopt", "/dev/md0", "/dev/vdc")
+	if s := r.status(); len(s.Clones) != 1 || s.Clones[0].State != clone.InSync {
+		t.Errorf("clones after the rerun: %+v; want the one, in sync", s.Clones)
+	}
+	r.early(0, "detach")
+	r.equal("vdc")
+}

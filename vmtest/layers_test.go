@@ -1,0 +1,101 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"mdclone/pkg/md"
+	"mdclone/vmtest/vm"
+)
+
+// layers are what can lie on an array while a clone is made, each with how it is put there and taken away.
+var layers = []struct{ name, up, down, write string }{
+	{"nothing", "true", "true", "dd if=/dev/urandom of=/dev/md0 bs=1M count=3 seek=40 oflag=direct status=none"},
+	{"ext4", "mkfs.ext4 -q -F /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
+	{"xfs", "mkfs.xfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
+	{"btrfs", "mkfs.btrfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
+	{"dm", "echo 0 $(blockdev --getsz /dev/md0) linear /dev/md0 0 | dmsetup create top", "dmsetup remove top",
+		"dd if=/dev/urandom of=/dev/mapper/top bs=1M count=3 seek=40 oflag=direct status=none"},
+	{"ext4 on LVM", `wipefs -qa /dev/md0; vgcreate -qy vg0 /dev/md0; lvcreate -qy -Wn -L 200M -n lv vg0; mkfs.ext4 -q /dev/vg0/lv
+		mount /dev/vg0/lv /mnt`, "umount /mnt; vgchange -qan vg0; vgremove -qy vg0; wipefs -qa /dev/md0", inFS},
+	{"ext4 on LUKS", `echo secret | cryptsetup luksFormat -q --key-file=- --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/md0
+		echo secret | cryptsetup open --key-file=- /dev/md0 crypt; mkfs.ext4 -q /dev/mapper/crypt; mount /dev/mapper/crypt /mnt`,
+		"umount /mnt; cryptsetup close crypt; wipefs -qa /dev/md0", inFS},
+}
+
+const inFS = "dd if=/dev/urandom of=/mnt/x bs=1M count=3 conv=fsync status=none"
+
+// TestLayers runs a cycle under each layer: the touch must have moved Events Cleared past the clone on every disk, and
+// the canary's chunk must be dirty, with nothing frozen or suspended left behind.
+func TestLayers(t *testing.T) {
+	eachSuite(t, func(t *testing.T, suite string) {
+		r := &rig{suite: suite}
+		for _, name := range []string{"disk0", "disk1", "disk2"} {
+			r.disks = append(r.disks, NewDisk(t, name, 340)) // the least that xfs takes, and a bit
+		}
+		r.boot(t, func(c *vm.Config) { c.Load = append(c.Load, "xfs", "btrfs", "dm_crypt") })
+		r.adopted()
+		for _, layer := range layers {
+			t.Run(layer.name, func(t *testing.T) {
+				r := r.at(t)
+				r.Script(layer.up)
+				r.Script(layer.write)
+				before := r.onDisk(t, "vdc")
+				got := r.early(0, "backup", "--json")
+				if strings.Contains(got.Stderr, "warning") {
+					t.Errorf("backup warns: %s", got.Stderr)
+				}
+				a, b, c := r.onDisk(t, "vda"), r.onDisk(t, "vdb"), r.onDisk(t, "vdc")
+				// what is on the array may write once more between the last look and the detach
+				if ec := c.Bitmap.EventsCleared; ec <= before.Super.Events || ec > a.Bitmap.EventsCleared || a.Bitmap.EventsCleared > c.Super.Events ||
+					a.Bitmap.EventsCleared != b.Bitmap.EventsCleared {
+					t.Errorf("Events Cleared on the disks: %d, %d, clone %d; want the clone's above %d, its events before, and the others' between that "+
+						"and %d, its events now", a.Bitmap.EventsCleared, b.Bitmap.EventsCleared, ec, before.Super.Events, c.Super.Events)
+				}
+				if a.Bitmap.Dirty.Count() == 0 || b.Bitmap.Dirty.Count() == 0 || a.Super.View() != "01-" || c.Super.View() != "012" {
+					t.Errorf("after the cycle: %d and %d chunks dirty, the primary lists %s, the clone %s; want a canary, 01- and 012",
+						a.Bitmap.Dirty.Count(), b.Bitmap.Dirty.Count(), a.Super.View(), c.Super.View())
+				}
+				r.Script(layer.write) // hangs if something is left frozen
+				r.tunables()
+				r.Script(layer.down)
+				r.early(0, "backup", "--offline")
+				r.equal("vdc")
+			})
+		}
+		t.Run("swap", func(t *testing.T) {
+			r := r.at(t)
+			r.Script("mkswap /dev/md0 > /dev/null; swapon /dev/md0")
+			if got := r.early(0, "backup"); !strings.Contains(got.Stderr, "swap") {
+				t.Errorf("backup under swap says %q; want it to say what swap prevents", got.Stderr)
+			}
+			r.Script("swapoff /dev/md0")
+			r.equal("vdc")
+		})
+	})
+}
+
+// onDisk is what a disk of the rig holds, read by the host.
+func (r *rig) onDisk(t *testing.T, name string) *md.Member {
+	t.Helper()
+	f, err := os.Open(r.disk(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := md.ReadMember(f, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Bitmap == nil {
+		t.Fatalf("%s has no bitmap: %v", name, m.BitmapErr)
+	}
+	return m
+}
