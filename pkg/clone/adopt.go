@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -325,15 +326,29 @@ func (a *adoption) bitmapFor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := md.ReadDevice(md.NodePath(a.peer))
+	m, err := a.awaitBitmap(chunk)
 	if err != nil {
 		return err
 	}
-	if m.Bitmap == nil || uint64(m.Bitmap.ChunkBytes) != chunk {
-		return fmt.Errorf("mdadm --grow --bitmap said it was done, but %s has no bitmap of that chunk size on its disk", a.peer)
-	}
 	a.env.Log.Infof("%s has a bitmap of %d chunks of %s", a.Array.Name, m.Bitmap.Dirty.Len(), report.Bytes(chunk))
 	return nil
+}
+
+// awaitBitmap waits until the primary's disk has the bitmap: md's thread writes the superblock that names it.
+func (a *adoption) awaitBitmap(chunk uint64) (*md.Member, error) {
+	for end := a.env.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		m, err := md.ReadDevice(md.NodePath(a.peer))
+		if err != nil {
+			return nil, err
+		}
+		if m.Bitmap != nil && uint64(m.Bitmap.ChunkBytes) == chunk {
+			return m, nil
+		}
+		if a.env.Now().After(end) {
+			return nil, fmt.Errorf("mdadm --grow --bitmap said it was done, but %s has no bitmap with chunks of %s on its disk: %w",
+				a.peer, report.Bytes(chunk), errors.Join(m.BitmapErr))
+		}
+	}
 }
 
 // wipe takes what the drive carries off it: the first and last MiB, where all signatures are.
