@@ -17,13 +17,17 @@ var layers = []struct{ name, up, down, write string }{
 	{"ext4", "mkfs.ext4 -q -F /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
 	{"xfs", "mkfs.xfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
 	{"btrfs", "mkfs.btrfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
-	{"dm", "echo 0 $(blockdev --getsz /dev/md0) linear /dev/md0 0 | dmsetup create top", "dmsetup remove top",
-		"dd if=/dev/urandom of=/dev/mapper/top bs=1M count=3 seek=40 oflag=direct status=none"},
+	{
+		"dm", "echo 0 $(blockdev --getsz /dev/md0) linear /dev/md0 0 | dmsetup create top", "dmsetup remove top",
+		"dd if=/dev/urandom of=/dev/mapper/top bs=1M count=3 seek=40 oflag=direct status=none",
+	},
 	{"ext4 on LVM", `wipefs -qa /dev/md0; vgcreate -qy vg0 /dev/md0; lvcreate -qy -Wn -L 200M -n lv vg0; mkfs.ext4 -q /dev/vg0/lv
 		mount /dev/vg0/lv /mnt`, "umount /mnt; vgchange -qan vg0; vgremove -qy vg0; wipefs -qa /dev/md0", inFS},
-	{"ext4 on LUKS", `echo secret | cryptsetup luksFormat -q --key-file=- --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/md0
+	{
+		"ext4 on LUKS", `echo secret | cryptsetup luksFormat -q --key-file=- --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/md0
 		echo secret | cryptsetup open --key-file=- /dev/md0 crypt; mkfs.ext4 -q /dev/mapper/crypt; mount /dev/mapper/crypt /mnt`,
-		"umount /mnt; cryptsetup close crypt; wipefs -qa /dev/md0", inFS},
+		"umount /mnt; cryptsetup close crypt; wipefs -qa /dev/md0", inFS,
+	},
 }
 
 const inFS = "dd if=/dev/urandom of=/mnt/x bs=1M count=3 conv=fsync status=none"
@@ -63,7 +67,7 @@ func TestLayers(t *testing.T) {
 				r.tunables()
 				r.Script(layer.down)
 				r.early(0, "backup", "--offline")
-				r.equal("vdc")
+				r.equal()
 			})
 		}
 		t.Run("swap", func(t *testing.T) {
@@ -73,15 +77,21 @@ func TestLayers(t *testing.T) {
 				t.Errorf("backup under swap says %q; want it to say what swap prevents", got.Stderr)
 			}
 			r.Script("swapoff /dev/md0")
-			r.equal("vdc")
+			r.equal()
 		})
 	})
 }
 
-// onDisk is what a disk of the rig holds, read by the host.
+// onDisk is what a disk of the rig holds.
 func (r *rig) onDisk(t *testing.T, name string) *md.Member {
 	t.Helper()
-	f, err := os.Open(r.disk(name))
+	return readMember(t, r.disk(name))
+}
+
+// readMember reads a member's metadata on the host.
+func readMember(t *testing.T, path string) *md.Member {
+	t.Helper()
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +105,7 @@ func (r *rig) onDisk(t *testing.T, name string) *md.Member {
 		t.Fatal(err)
 	}
 	if m.Bitmap == nil {
-		t.Fatalf("%s has no bitmap: %v", name, m.BitmapErr)
+		t.Fatalf("%s has no bitmap: %v", path, m.BitmapErr)
 	}
 	return m
 }

@@ -3,36 +3,84 @@
 package vmtest
 
 import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"mdclone/vmtest/vm"
 )
 
-// TestMachine tests the stock machine: that it boots through its own initramfs, that its array is whole and clean, and
-// that it runs on a third disk beside its own.
+// TestMachine tests the full machine as the tests of the product find it: that it boots through its own initramfs, that
+// its array is whole and its members equal, and what mdclone-gen put into it.
 func TestMachine(t *testing.T) {
+	for _, suite := range suites {
+		t.Run(suite, func(t *testing.T) {
+			l := Lab(t)
+			conf := "array = " + vm.MachineArray + "\nclone = 00000000:11111111:22222222:33333333\n"
+			files := append(slices.Clone(productFiles(t, l)), vm.File{Path: "/etc/mdclone/root.conf", Data: []byte(conf)})
+			base, err := l.Machine(t.Context(), suite, files...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := BootMachine(t, l, base, nil)
+			if got, want := strings.TrimSpace(m.Must("findmnt", "-no", "SOURCE", "/")), "/dev/mapper/vg0-root"; got != want {
+				t.Errorf("root is on %s; want %s", got, want)
+			}
+			if got := m.Try("systemctl", "is-system-running", "--wait"); got.Stdout != "running\n" {
+				t.Errorf("is-system-running = %q; want running\n%s", got.Stdout, m.Must("systemctl", "--failed"))
+			}
+			m.Must("mdclone-gen", "verify")
+			m.Script("mdadm -X /dev/vda >&2; echo check > /sys/block/md0/md/sync_action; mdadm --wait /dev/md0 || true")
+			for attribute, want := range map[string]string{"degraded": "0", "mismatch_cnt": "0", "raid_disks": "2", "metadata_version": "1.2"} {
+				if got := strings.TrimSpace(m.File("/sys/block/md0/md/" + attribute)); got != want {
+					t.Errorf("%s = %s; want %s", attribute, got, want)
+				}
+			}
+			if err := m.PowerOff(m.Context()); err != nil {
+				t.Errorf("PowerOff() = %v; want nil", err)
+			}
+		})
+	}
+}
+
+// TestLayer tests that a machine boots from what was done in it before, and that its base stays as it was.
+func TestLayer(t *testing.T) {
 	l := Lab(t)
 	base, err := l.Machine(t.Context(), "bookworm")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := BootMachine(t, l, base, func(c *vm.Config) { c.Disks = append(c.Disks, NewDisk(t, "clone", 1024)) })
-	if got, want := strings.TrimSpace(m.Must("findmnt", "-no", "SOURCE", "/")), "/dev/mapper/vg0-root"; got != want {
-		t.Errorf("root is on %s; want %s", got, want)
+	done, err := l.Layer(t.Context(), vm.Layer{
+		Name: "layer-test", Base: base, Key: t.TempDir() /* made anew each time */, Clones: []string{"clone"},
+		Do: func(ctx context.Context, v *vm.VM, dir string) error {
+			r, err := v.Sh(ctx, "echo done > /root/done; echo mark > /dev/vdc; sync; uname -r")
+			if err == nil {
+				err = r.Err()
+			}
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(dir, "note"), []byte(r.Stdout), 0o600)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := strings.TrimSpace(m.File("/sys/block/md0/md/degraded")); got != "0" {
-		t.Errorf("degraded = %s; want 0", got)
+	if note, err := os.ReadFile(filepath.Join(done.Dir, "note")); strings.TrimSpace(string(note)) != base.Release {
+		t.Errorf("the layer's note = %q, %v; want %s", note, err, base.Release)
 	}
-	if got := m.Try("systemctl", "is-system-running", "--wait"); got.Stdout != "running\n" {
-		t.Errorf("is-system-running = %q; want running\n%s", got.Stdout, m.Must("systemctl", "--failed"))
+	m := BootMachine(t, l, done, nil)
+	if got, want := m.Script("cat /root/done; head -c 4 /dev/vdc"), "done\nmark"; got != want {
+		t.Errorf("in the layer: %q; want %q", got, want)
 	}
-	m.Script("mdadm -X /dev/vda >&2; echo check > /sys/block/md0/md/sync_action; mdadm --wait /dev/md0 || true")
-	if got := m.File("/sys/block/md0/md/mismatch_cnt"); got != "0\n" {
-		t.Errorf("mismatch_cnt = %q; want 0", got)
+	if err := m.Kill(); err != nil {
+		t.Fatal(err)
 	}
-	t.Log(m.Must("systemd-analyze"), m.Must("systemd-analyze", "blame"), m.Must("df", "-h", "/"), m.Must("lsblk"))
-	if err := m.PowerOff(m.Context()); err != nil {
-		t.Errorf("PowerOff() = %v; want nil", err)
+	m = BootMachine(t, l, base, nil)
+	if r := m.Try("test", "-e", "/root/done"); r.Code != 1 {
+		t.Errorf("in the base: /root/done is there; want it not to be")
 	}
 }

@@ -24,11 +24,13 @@ func TestRefusals(t *testing.T) {
 			name, make, undo, code string
 			state                  clone.State
 		}{
-			{"booted once, events below", `mdadm --stop /dev/md0 2>/dev/null
+			{
+				"booted once, events below", `mdadm --stop /dev/md0 2>/dev/null
 				mdadm --assemble /dev/md9 --run /dev/vdc 2>/dev/null; dd if=/dev/urandom of=/dev/md9 bs=1M count=1 seek=5 oflag=direct status=none
 				mdadm --stop /dev/md9 2>/dev/null; mdadm --assemble /dev/md0 --run /dev/vda /dev/vdb 2>/dev/null
 				for i in 1 2 3 4 5 6; do dd if=/dev/urandom of=/dev/md0 bs=4k count=1 seek=$((i * 999)) oflag=direct status=none; sleep 0.3; done`,
-				restore, "ran-alone", clone.Diverged},
+				restore, "ran-alone", clone.Diverged,
+			},
 			{"booted often, events above", `mdadm --stop /dev/md0 2>/dev/null
 				for i in 1 2 3 4 5 6 7 8; do mdadm --assemble /dev/md9 --run /dev/vdc 2>/dev/null
 				dd if=/dev/urandom of=/dev/md9 bs=4k count=1 seek=$i oflag=direct status=none; mdadm --stop /dev/md9 2>/dev/null; done

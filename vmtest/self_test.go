@@ -18,6 +18,7 @@ func TestBareGuest(t *testing.T) {
 		t.Run(suite, func(t *testing.T) {
 			m := Boot(t, vm.Config{
 				Suite: suite, SCSI: true, USB: true, Fio: true,
+				QEMU:  []string{"-device", "virtio-scsi-pci,id=small,max_sectors=240"},
 				Disks: []vm.Disk{NewDisk(t, "p1", 64), NewDisk(t, "p2", 64)},
 				Files: []vm.File{{Path: "/sbin/hello", Mode: 0o755, Data: []byte("#!/bin/sh\necho hello $1\n")}},
 			})
@@ -90,23 +91,28 @@ func array(t *testing.T, m *Machine) {
 
 func disks(t *testing.T, m *Machine) {
 	for _, c := range []struct {
-		disk vm.Disk
-		name string // how the guest's name begins
+		disk  vm.Disk
+		name  string            // how the guest's name begins
+		queue map[string]string // attributes of its queue
 	}{
-		{NewDisk(t, "clone-v", 32), "vdc"},
-		{func() vm.Disk { d := NewDisk(t, "clone-s", 32); d.Bus, d.LogicalBlock = vm.SCSI, 4096; return d }(), "sd"},
-		{func() vm.Disk { d := NewDisk(t, "clone-u", 32); d.Bus = vm.USB; return d }(), "sd"},
+		{vm.Disk{Serial: "virtio"}, "vdc", map[string]string{"logical_block_size": "512"}},
+		{vm.Disk{Serial: "scsi", Bus: vm.SCSI, LogicalBlock: 4096}, "sd", map[string]string{"logical_block_size": "4096"}},
+		{vm.Disk{Serial: "usb", Bus: vm.USB}, "sd", map[string]string{"max_hw_sectors_kb": "120", "logical_block_size": "512"}},
+		{
+			vm.Disk{Serial: "slow", Bus: vm.SCSI, Device: map[string]any{"bus": "small.0"}},
+			"sd",
+			map[string]string{"max_hw_sectors_kb": "120"},
+		},
 	} {
+		c.disk.Path = NewDisk(t, c.disk.Serial, 32).Path
 		name := m.Plugged(c.disk)
 		if !strings.HasPrefix(name, c.name) {
 			t.Errorf("Plug(%s) = %q; want %s...", c.disk.Serial, name, c.name)
 		}
-		want := "512\n"
-		if c.disk.LogicalBlock != 0 {
-			want = "4096\n"
-		}
-		if got := m.File("/sys/block/" + name + "/queue/logical_block_size"); got != want {
-			t.Errorf("logical block size of %s = %q; want %q", c.disk.Serial, got, want)
+		for attribute, want := range c.queue {
+			if got := strings.TrimSpace(m.File("/sys/block/" + name + "/queue/" + attribute)); got != want {
+				t.Errorf("%s of %s = %s; want %s", attribute, c.disk.Serial, got, want)
+			}
 		}
 		m.Script("dd if=/dev/urandom of=/dev/" + name + " bs=1M count=1 oflag=direct 2>&1")
 		m.Unplugged(c.disk.Serial)

@@ -37,12 +37,10 @@ func (c *adoptCommand) Execute(args []string) error {
 			err = errors.Join(err, report.Fail(report.Usage, "usage", "--name: %w", e))
 		}
 	}
-	if err = errors.Join(report.NoMore(args), err); err == nil {
-		err = c.begin()
-	}
-	if err != nil {
+	if err = errors.Join(report.NoMore(args), err); err != nil {
 		return c.fail(err)
 	}
+	c.begin()
 	targets, err := c.env.Targets(c.Args.Array)
 	if err != nil {
 		return c.fail(err)
@@ -64,8 +62,10 @@ func parseChunk(s string) (uint64, error) {
 	}
 	shift := 0
 	number := s
-	if i := strings.IndexByte("KMG", s[len(s)-1]); len(s) > 0 && i >= 0 {
-		shift, number = 10*(i+1), s[:len(s)-1]
+	for i, suffix := range []string{"K", "M", "G"} {
+		if n, ok := strings.CutSuffix(s, suffix); ok {
+			shift, number = 10*(i+1), n
+		}
 	}
 	n, err := strconv.ParseUint(number, 10, 32)
 	if n <<= shift; err != nil || bits.OnesCount64(n) != 1 || n < 4<<10 || n > 1<<30 {

@@ -36,9 +36,7 @@ func (c *checkCommand) Execute(args []string) error {
 	if err := report.NoMore(args); err != nil {
 		return c.fail(err)
 	}
-	if err := c.begin(); err != nil {
-		return c.fail(err)
-	}
+	c.begin()
 	array, drive := c.Args.First, c.Args.Second
 	if drive == "" {
 		drive = array

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"mdclone/pkg/clone"
@@ -51,7 +52,10 @@ type attachCommand struct {
 	verifyOption
 }
 
-type detachCommand struct{ cycleOptions }
+type detachCommand struct {
+	cycleOptions
+	verifyOption
+}
 
 func newBackupCommand(p *program) *backupCommand {
 	return &backupCommand{cycleOptions: cycleOptions{program: p}}
@@ -96,7 +100,7 @@ func (c *attachCommand) Execute(args []string) error {
 
 // Execute runs detach.
 func (c *detachCommand) Execute(args []string) error {
-	o, err := c.options(0, "")
+	o, err := c.options(0, c.Verify)
 	return c.each(args, err, true, func(ctx context.Context, t *clone.Target) (*clone.Result, error) { return t.Detach(ctx, o) })
 }
 
@@ -109,12 +113,10 @@ type account struct {
 
 // each runs do on every array that is meant and gives one account at the end; "safe to unplug" is said once.
 func (c *cycleOptions) each(args []string, err error, unplug bool, do func(context.Context, *clone.Target) (*clone.Result, error)) error {
-	if err = errors.Join(report.NoMore(args), err); err == nil {
-		err = c.begin()
-	}
-	if err != nil {
+	if err = errors.Join(report.NoMore(args), err); err != nil {
 		return c.fail(err)
 	}
+	c.begin()
 	targets, err := c.env.Targets(c.Args.Array)
 	if err != nil {
 		return c.fail(err)
@@ -128,7 +130,7 @@ func (c *cycleOptions) each(args []string, err error, unplug bool, do func(conte
 		}
 	}
 	if worst == report.Done && unplug {
-		text += "safe to unplug\n"
+		text += c.unplugging(results)
 	}
 	all := errors.Join(errs...)
 	var out any = account{worst.Result(), results, report.ReasonsOf(all)}
@@ -145,6 +147,20 @@ func (c *cycleOptions) each(args []string, err error, unplug bool, do func(conte
 		c.env.Log.Infof("%d of %d arrays are done", len(targets)-len(failed(errs)), len(targets))
 	}
 	return withCode(worst, all)
+}
+
+// unplugging says, once for all arrays, that the drives may be unplugged, or what still uses one of them.
+func (c *cycleOptions) unplugging(results []*clone.Result) string {
+	for _, r := range results {
+		users, err := c.env.InUse(r.Device)
+		if err != nil {
+			return fmt.Sprintf("not known to be safe to unplug: %v\n", err)
+		}
+		if len(users) > 0 {
+			return fmt.Sprintf("not safe to unplug: the drive of %s is in use: %s\n", r.Device, strings.Join(users, ", "))
+		}
+	}
+	return "safe to unplug\n"
 }
 
 func failed(errs []error) (out []error) {

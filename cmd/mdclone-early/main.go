@@ -49,6 +49,8 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 		fmt.Fprintln(stdout, "mdclone-early", version)
 		return report.Done
 	}
+	// a reader that goes away must not kill a run that has an array read-only
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	p := &program{ctx: ctx, stdout: stdout}
@@ -106,13 +108,12 @@ func (p *program) parser() (*flags.Parser, error) {
 	return parser, err
 }
 
-// begin is what every command does first: put back what a run that was killed left changed.
-func (p *program) begin() error {
-	err := p.env.Restore()
-	if errors.Is(err, fs.ErrPermission) {
-		return nil // a user who may only look
+// begin is what every command does first: put back what a run that was killed left changed. Where that fails it is said,
+// and is no reason not to do what is asked for.
+func (p *program) begin() {
+	if err := p.env.Restore(); err != nil && !errors.Is(err, fs.ErrPermission) { // a user who may only look
+		p.env.Log.Warnf("%v", err)
 	}
-	return err
 }
 
 // print writes v as one JSON object, or text without --json.

@@ -38,12 +38,10 @@ func (c *pinCommand) Execute(args []string) error {
 	if err != nil {
 		err = report.Fail(report.Usage, "usage", "--max-sectors-kb: %w", err)
 	}
-	if err = errors.Join(report.NoMore(args), err); err == nil {
-		err = c.begin()
-	}
-	if err != nil {
+	if err = errors.Join(report.NoMore(args), err); err != nil {
 		return c.fail(err)
 	}
+	c.begin()
 	if c.Export {
 		return c.export(kb)
 	}

@@ -25,9 +25,7 @@ func (c *statusCommand) Execute(args []string) error {
 	if err := report.NoMore(args); err != nil {
 		return c.fail(err)
 	}
-	if err := c.begin(); err != nil {
-		c.env.Log.Warnf("%v", err)
-	}
+	c.begin()
 	s, err := c.env.Status(c.Args.Array)
 	if err != nil {
 		return c.fail(err)
@@ -83,7 +81,7 @@ func writeLimits(b *strings.Builder, l clone.LimitStatus) {
 	b.WriteByte('\n')
 }
 
-func writeClone(b *strings.Builder, c clone.CloneStatus, now time.Time) {
+func writeClone(b *strings.Builder, c clone.DriveStatus, now time.Time) {
 	fmt.Fprintf(b, "  clone %s: %s", c.UUID, c.State)
 	if c.Device != "" {
 		fmt.Fprintf(b, " at %s", c.Device)

@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type adoption struct {
 	*session
 	opts  AdoptOptions
 	facts Facts
+	added bool // the drive was given to the array by this run
 }
 
 // Adopt makes a drive a clone of the array: bitmap, slot, record, first full copy. It stays attached.
@@ -98,8 +100,13 @@ func (a *adoption) examine(path string) error {
 	if f.Array.SyncAction != "idle" {
 		return report.Fail(report.Refused, "busy", "%s is busy: sync_action is %s", a.Array.Name, f.Array.SyncAction)
 	}
-	if err := a.examineSlots(); err != nil {
+	if err := errors.Join(a.examineSlots(), a.examineBitmap()); err != nil {
 		return err
+	}
+	if f.Drive != nil && f.Drive.Super.Array == f.Primaries[0].Super.Array {
+		if v, ok := aheadOfArray(f); ok {
+			return refused(v)
+		}
 	}
 	return a.examineContents()
 }
@@ -141,13 +148,14 @@ func unfitArray(f Facts) (Verdict, bool) {
 	return Verdict{}, false
 }
 
-// examineMember lets a rerun go on with the drive that an earlier run has put in already: write-mostly, and not the
-// last good copy.
+// examineMember lets a rerun go on with the drive that an earlier run has put in already, and with no other: a member
+// that is recorded as a clone is one that backup and detach take out.
 func (a *adoption) examineMember() error {
-	if a.facts.Recorded || a.facts.Attached.Has("write_mostly") && len(a.facts.Primaries) > 0 {
+	if a.facts.Recorded && a.facts.Ledger != nil && !a.facts.Ledger.FirstCopy {
 		return nil
 	}
-	return report.Fail(report.Refused, "member", "%s is a member of %s already", a.drive.Name, a.Array.Name)
+	return report.Fail(report.Refused, "member", "%s is in %s already", a.drive.Name, a.Array.Name).
+		Hint("a spare is taken out with mdadm %s --remove %s", a.Array.Path(), a.drive.Path)
 }
 
 // examineSlots refuses an array with an empty slot that another drive needs. The clone takes a new slot at the end, or
@@ -171,7 +179,9 @@ func (a *adoption) examineContents() error {
 	if a.opts.Overwrite {
 		return nil
 	}
-	if a.facts.Recorded && a.facts.Ledger != nil && !a.facts.Ledger.FirstCopy {
+	f := a.facts
+	unfinished := f.Drive != nil && (f.Drive.Super.Slot() < 0 || f.Drive.Super.Features&md.FeatureRecoveryOffset != 0)
+	if f.Recorded && f.Ledger != nil && !f.Ledger.FirstCopy && unfinished {
 		return nil
 	}
 	what, err := a.env.signature(a.drive)
@@ -219,6 +229,9 @@ func blkidSignature(export string) string {
 // carryOut changes the array and copies. The drive is added before the array is grown, and recorded in between: a run
 // that is cut at any moment is found again by the next.
 func (a *adoption) carryOut(ctx context.Context) error {
+	if err := errors.Join(a.env.mayRecord(), a.openRange()); err != nil {
+		return err
+	}
 	peers, err := a.primaries(a.facts.Array, a.drive.Name)
 	if err != nil {
 		return err
@@ -234,14 +247,15 @@ func (a *adoption) carryOut(ctx context.Context) error {
 	}
 	a.hurry()
 	if !a.attached() {
+		a.added = true
 		if err := a.add(ctx); err != nil {
 			return err
 		}
 	}
-	a.inside = true
 	if err := a.register(); err != nil {
 		return err
 	}
+	a.inside = true
 	if err := a.takeSlot(ctx); err != nil {
 		return err
 	}
@@ -293,9 +307,23 @@ func (a *adoption) takeSlot(ctx context.Context) error {
 
 // mdadm runs mdadm; what it did is for the caller to look at.
 func (a *adoption) mdadm(ctx context.Context, args ...string) error {
-	out, err := a.env.Run(ctx, "mdadm", args...)
+	// an interrupt is heeded between its runs, never in the middle of one
+	out, err := a.env.Run(context.WithoutCancel(ctx), "mdadm", args...)
 	if err != nil {
 		return fmt.Errorf("mdadm %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(out))
+	}
+	return nil
+}
+
+// examineBitmap refuses to change a bitmap that other clones rest on, and to begin without the program that would.
+func (a *adoption) examineBitmap() error {
+	if _, err := exec.LookPath("mdadm"); err != nil {
+		return report.Fail(report.Failed, "no-mdadm", "adopt needs mdadm: %w", err)
+	}
+	old := a.facts.Primaries[0].Bitmap
+	if old != nil && a.opts.Chunk != 0 && a.opts.Chunk != uint64(old.ChunkBytes) && a.facts.OtherClones > 0 {
+		return report.Fail(report.Refused, "bitmap-in-use", "the bitmap of %s is what its other clones rest on; its chunk size "+
+			"cannot be changed", a.Array.Name)
 	}
 	return nil
 }
@@ -311,9 +339,6 @@ func (a *adoption) bitmapFor(ctx context.Context) error {
 				a.Array.Name, report.Bytes(uint64(old.ChunkBytes)), want>>10)
 		}
 		return nil
-	case old != nil && a.facts.OtherClones > 0:
-		return report.Fail(report.Refused, "bitmap-in-use", "the bitmap of %s is what its other clones rest on; its chunk size "+
-			"cannot be changed", a.Array.Name)
 	case old != nil:
 		if err := a.mdadm(ctx, "--grow", a.Array.Path(), "--bitmap=none"); err != nil {
 			return err
@@ -357,12 +382,24 @@ func (a *adoption) wipe() error {
 	if err != nil {
 		return err
 	}
+	// it is held now: is it still the drive that was looked at?
+	m, err := md.ReadMember(d, d.Size())
+	if now, then := rawOf(m), rawOf(a.drive.Member); uint64(d.Size()) != a.facts.DriveBytes || !bytes.Equal(now, then) {
+		return errors.Join(report.Fail(report.Failed, "other-drive", "%s is another drive now", a.drive.Name), err, d.Close())
+	}
 	zero := md.AlignedBuffer(int(min(1<<20, d.Size()) &^ 4095))
 	err = errors.Join(d.WriteAligned(zero, 0), d.WriteAligned(zero, (d.Size()-int64(len(zero)))&^4095))
 	if e := unix.IoctlSetInt(d.FD(), unix.BLKRRPART, 0); e != nil && !errors.Is(e, unix.EINVAL) { // EINVAL: a partition itself
 		err = errors.Join(err, fmt.Errorf("read the partition table of %s again: %w", a.drive.Path, e))
 	}
 	return errors.Join(err, d.Close())
+}
+
+func rawOf(m *md.Member) []byte {
+	if m == nil {
+		return nil
+	}
+	return m.Raw
 }
 
 // add lets mdadm write the drive's superblock and add it, and has the kernel mark it write-mostly: with --write-mostly
@@ -443,8 +480,11 @@ func (a *adoption) finishAdoption(ctx context.Context, err error) error {
 		err = interrupted(context.Canceled)
 		if a.inside {
 			a.env.Log.Infof("interrupted: taking %s out; a first copy starts from the beginning when adopt is run again", a.drive.Name)
-			err = errors.Join(err, a.detach())
+			err = errors.Join(err, a.takeBack())
 		}
+	}
+	if err != nil && a.added && !a.inside && a.env.FS.Exists(a.Array.Attr("dev-"+a.drive.Name)) {
+		err = errors.Join(err, a.remove()) // nothing is recorded of it
 	}
 	err = errors.Join(err, a.untune())
 	a.account()

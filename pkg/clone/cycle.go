@@ -58,11 +58,23 @@ func (t *Target) Attach(ctx context.Context, opts Options) (*Result, error) {
 // Detach is the second half. A clone that is not in the array is detached already.
 func (t *Target) Detach(ctx context.Context, opts Options) (*Result, error) {
 	return t.run(ctx, opts, func(ctx context.Context, s *session) error {
-		if _, err := s.Array.Member(s.drive.Name); errors.Is(err, os.ErrNotExist) {
-			s.env.Log.Infof("%s is not in %s", s.drive.Name, s.Array.Name)
+		m, err := s.Array.Member(s.drive.Name)
+		if errors.Is(err, os.ErrNotExist) {
+			s.env.Log.Infof("%s is not in %s, it is %s", s.drive.Name, s.Array.Name, s.verdict.State)
+			s.result.Mode = "none"
 			return nil
 		}
+		if err == nil && m.Has("faulty") {
+			err = report.Fail(report.Failed, "drive-failed", "%s had failed in %s and is taken out; it is no clone as it is",
+				s.drive.Name, s.Array.Name).Hint("mdclone-early backup brings it up to date")
+		}
+		if err != nil {
+			return err
+		}
 		if err := s.bringIn(ctx); err != nil {
+			return err
+		}
+		if err := s.verifyAll(ctx); err != nil {
 			return err
 		}
 		if err := s.settle(ctx); err != nil {
@@ -113,7 +125,12 @@ func (s *session) finish(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil && s.inside:
-		err = errors.Join(interrupted(context.Canceled), s.giveUp())
+		if err = s.giveUp(); err == nil {
+			err = interrupted(context.Canceled)
+		} else {
+			err = report.Fail(report.Failed, "interrupted", "interrupted, and %s could not be taken out of %s: %w", s.drive.Name,
+				s.Array.Name, err).Hint("mdclone-early detach")
+		}
 	case ctx.Err() != nil:
 		err = interrupted(context.Canceled)
 	case errors.As(err, &out) && out.Reasons[0].Code == "drive-failed":
@@ -164,6 +181,13 @@ func (s *session) bringIn(ctx context.Context) error {
 		return report.Fail(report.Refused, "no-primary", "no primary of %s is in sync", s.Array.Name)
 	}
 	s.peer, s.bitmap = peers[0].name, peers[0].member.Bitmap
+	if s.bitmap == nil {
+		return report.Fail(report.Refused, "no-bitmap", "%s has no bitmap: without one the clone cannot come back incrementally",
+			s.Array.Name).Hint("mdadm --grow %s --bitmap=internal", s.Array.Path())
+	}
+	if err := errors.Join(s.env.mayRecord(), s.openRange()); err != nil {
+		return err
+	}
 	s.copied = s.bitmap.Dirty
 	s.result.DirtyBytes = s.bitmap.Bytes(s.copied)
 	if s.written, err = s.sectorsWritten(); err != nil {
@@ -222,15 +246,18 @@ func (s *session) verifyAll(ctx context.Context) error {
 // takeOut detaches the clone and leaves the canary.
 func (s *session) takeOut() error {
 	start := s.env.Now()
+	if err := s.sound(); err != nil { // a block may have gone bad since the copy
+		return err
+	}
 	if err := s.detach(); err != nil {
 		return err
 	}
 	s.inside = false
 	s.account()
-	if err := s.untune(); err != nil { // a read-only array takes no canary
+	if err := s.thaw(); err != nil { // a read-only array takes no canary
 		return err
 	}
-	err := s.leaveCanary(s.verify, true)
+	err := s.leaveCanary(true)
 	s.result.Seconds.Detach = s.since(start)
 	return err
 }
@@ -260,6 +287,8 @@ func (r *Result) Summary() string {
 	var b strings.Builder
 	b.WriteString(r.Array + ": " + r.Device + " ")
 	switch {
+	case r.Mode == "none":
+		return r.Array + ": " + r.Device + " is not in the array"
 	case r.Attached:
 		b.WriteString("is in sync and attached")
 	default:

@@ -40,7 +40,9 @@ func TestSettleWatch(t *testing.T) {
 			{7, []uint64{2}, true, false}, // no progress for 4 s: less than three ticks and two seconds
 			{8.5, []uint64{2}, true, true},
 		}, []uint64{1}},
-		{"bits that stay without a writer are waited for", []look{{0, []uint64{1, 2}, false, false}, {59, []uint64{2}, false, false}}, []uint64{1}},
+		{"bits that stay without a writer", []look{
+			{0, []uint64{1, 2}, false, false}, {3, []uint64{2}, false, false}, {17, []uint64{2}, false, false}, {19, []uint64{2}, false, true},
+		}, []uint64{1}},
 		{"seen clear, then written again", []look{{0, []uint64{1, 2}, true, false}, {2, []uint64{2}, true, false}, {3, []uint64{1}, true, true}}, []uint64{2}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

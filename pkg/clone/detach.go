@@ -17,20 +17,20 @@ import (
 // detach takes the clone out in good order: it is looked at once more that it is the clone and not the last good copy,
 // it is failed, removed and flushed, and what the primaries' disks then say is read back.
 func (s *session) detach() error {
-	state, err := s.Array.State()
-	if err != nil {
-		return err
-	}
-	m, ok := state.Member(s.drive.Name)
-	if !ok {
-		return report.Fail(report.Failed, "not-attached", "%s is no member of %s any more", s.drive.Name, s.Array.Name)
-	}
 	on, err := md.ReadDevice(s.drive.Path)
 	if err != nil {
 		return err
 	}
 	if on.Super.Device != s.drive.Member.Super.Device {
 		return report.Fail(report.Failed, "other-drive", "%s is another drive now (%s)", s.drive.Name, on.Super.Device)
+	}
+	state, err := s.Array.State() // the last thing that is read before the write
+	if err != nil {
+		return err
+	}
+	m, ok := state.Member(s.drive.Name)
+	if !ok {
+		return report.Fail(report.Failed, "not-attached", "%s is no member of %s any more", s.drive.Name, s.Array.Name)
 	}
 	if !m.Has("faulty") {
 		if err := s.mayFail(state); err != nil {
@@ -87,33 +87,68 @@ func (s *session) awaitGone() error {
 
 // leaveCanary touches the array that the clone has left and records what the drive and the primaries look like now. The
 // chunks recorded were clean, or are written anew, since the slot is empty: their bits stay set until it is filled.
-func (s *session) leaveCanary(verified config.Verify, complete bool) error {
+func (s *session) leaveCanary(complete bool) error {
 	before, err := s.awaitUnlisted()
 	if err != nil {
 		return err
 	}
-	touched := s.touch()
-	after, err := s.readPrimary()
+	way, touched := s.touch()
+	after, canary, err := s.canary(before.Bitmap.Dirty, way, touched)
 	if err != nil {
 		return err
 	}
-	canary := after.Bitmap.Dirty.Minus(before.Bitmap.Dirty)
-	if touched == nil && before.Bitmap.Dirty.Has(0) && after.Bitmap.Dirty.Has(0) {
-		canary.Add(0) // it was dirty before, and has been written again since
-	}
-	if touched != nil || canary.Count() == 0 {
+	doubt := s.verdict.WhyVerify
+	if canary.Count() == 0 {
 		s.env.Log.Warnf("no canary could be left on %s (%v): that another drive sat in the slot meanwhile would not be seen by it",
 			s.Array.Name, touched)
+		if !s.moved {
+			doubt = "nothing would have shown that another drive sat in its slot"
+		}
 	}
 	left, err := md.ReadDevice(s.drive.Path)
 	if err != nil {
 		return err
 	}
+	if left.Super.Device != s.drive.Member.Super.Device {
+		return report.Fail(report.Failed, "other-drive", "%s is another drive now (%s)", s.drive.Name, left.Super.Device)
+	}
 	return s.env.record(Entry{
 		Clone: left.Super.Device, Array: left.Super.Array, FirstCopy: true, Complete: complete,
 		DetachedAt: s.env.Now().UTC(), Slot: left.Super.Slot(), Events: left.Super.Events, Updated: left.Super.Updated,
-		Super: left.Raw, EventsCleared: after.Bitmap.EventsCleared, Dirty: canary.Ranges(), Verified: verified,
+		Super: left.Raw, EventsCleared: after.Bitmap.EventsCleared, ChunkBytes: after.Bitmap.ChunkBytes, Dirty: canary.Ranges(),
+		Verified: s.done, Doubt: doubt,
 	})
+}
+
+// canary finds chunks that are dirty for good: those that were clean before the touch, and chunk 0 where that is what the
+// touch wrote. Where a file system wrote only chunks that were dirty already, it waits three ticks: what is left dirty
+// then was written after the clone had left.
+func (s *session) canary(before md.Chunks, way touchWay, touched error) (*md.Member, md.Chunks, error) {
+	after, err := s.readPrimary()
+	if err != nil {
+		return nil, md.Chunks{}, err
+	}
+	canary := after.Bitmap.Dirty.Minus(before)
+	if touched != nil {
+		return after, md.NewChunks(after.Bitmap.Dirty.Len()), nil
+	}
+	if way.kind != touchFreeze {
+		if after.Bitmap.Dirty.Has(0) {
+			canary.Add(0)
+		}
+		return after, canary, nil
+	}
+	for end := s.env.Now().Add(4 * s.timeBase()); canary.Count() == 0; time.Sleep(settlePoll) {
+		if after, err = s.readPrimary(); err != nil {
+			return nil, md.Chunks{}, err
+		}
+		if s.env.Now().After(end) {
+			canary = after.Bitmap.Dirty
+			break
+		}
+		canary = after.Bitmap.Dirty.Minus(before)
+	}
+	return after, canary, nil
 }
 
 // awaitUnlisted waits until the primary's superblock on disk says that the clone is gone; md's thread writes it.
@@ -149,7 +184,7 @@ func (s *session) giveUp() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err = errors.Join(err, s.untune()); err != nil {
+	if err = errors.Join(err, s.thaw()); err != nil {
 		return err
 	}
 	if m.InSync() {
@@ -161,7 +196,7 @@ func (s *session) giveUp() error {
 	if err := s.detach(); err != nil {
 		return err
 	}
-	return s.leaveCanary(config.VerifyNone, m.InSync())
+	return s.leaveCanary(m.InSync())
 }
 
 var errNotOffline = errors.New("somebody has the array open")
@@ -199,7 +234,10 @@ func (s *session) settle(ctx context.Context) error {
 		}
 	}
 	s.result.Seconds.Settle = s.since(start)
-	s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(clear))
+	if s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(clear)); s.result.LeftDirtyBytes > 0 {
+		s.env.Log.Infof("%s of what was copied is still, or again, marked changed: the next cycle copies it once more",
+			report.Bytes(s.result.LeftDirtyBytes))
+	}
 	return s.compareCopied(ctx, clear, false)
 }
 
@@ -220,7 +258,7 @@ func (s *session) touchBefore() (uint64, error) {
 		return 0, err
 	}
 	need := max(m.Super.Events, s.before+1)
-	if err := s.touch(); err != nil {
+	if _, err := s.touch(); err != nil {
 		s.env.Log.Warnf("%v; what is copied later rests on the ledger alone", err)
 		return 0, nil
 	}
@@ -234,6 +272,7 @@ func (s *session) clearedNow(need uint64) error {
 		return err
 	}
 	moved, err := s.cleared(m, need)
+	s.moved = need != 0 && moved
 	if err == nil && !moved {
 		s.env.Log.Warnf("%s: Events Cleared did not move past event %d", s.Array.Name, need)
 	}
@@ -248,5 +287,8 @@ func (s *session) compareCopied(ctx context.Context, chunks md.Chunks, frozen bo
 	start := s.env.Now()
 	err := s.compareChunks(ctx, chunks, frozen)
 	s.result.Seconds.Verify += s.since(start)
+	if err == nil && s.result.MismatchedSectors == 0 {
+		s.done = config.VerifyChanged
+	}
 	return err
 }

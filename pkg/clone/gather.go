@@ -20,6 +20,7 @@ type Target struct {
 	Configured bool // Conf comes from a file
 
 	changed []tunable // what tune has changed
+	guard   *guard    // makes a read-only array writable if we die
 }
 
 // Drive is a clone drive that was found.
@@ -48,17 +49,22 @@ func (e *Env) readDrive(path string) (Drive, error) {
 // is asked about, which may be a clone that is recorded nowhere.
 func (t *Target) primaries(s md.State, except string) ([]peer, error) {
 	var out []peer
+	var failed error
 	for _, m := range s.Members {
 		if !m.InSync() || m.Name == except {
 			continue
 		}
 		member, err := md.ReadDevice(md.NodePath(m.Name))
-		if err != nil {
-			return nil, err
+		if err != nil { // pulled out this moment, and the kernel has not seen it: another one may do
+			failed = errors.Join(failed, err)
+			continue
 		}
 		if !t.Conf.HasClone(member.Super.Device) {
 			out = append(out, peer{m.Name, member})
 		}
+	}
+	if len(out) == 0 && failed != nil {
+		return nil, failed
 	}
 	slices.SortStableFunc(out, func(a, b peer) int {
 		switch ea, eb := a.member.Super.Events, b.member.Super.Events; {
@@ -99,18 +105,31 @@ func (t *Target) Facts(d Drive) (Facts, error) {
 	if err = t.driveFacts(&f, d); err != nil {
 		return Facts{}, err
 	}
+	var u md.UUID
 	if d.Member != nil {
-		u := d.Member.Super.Device
+		u = d.Member.Super.Device
 		f.Recorded = t.Conf.HasClone(u)
-		f.OtherClones = len(t.Conf.Clones)
-		if f.Recorded {
-			f.OtherClones--
-		}
 		if f.Ledger, err = e.entry(u); err != nil {
 			return Facts{}, err
 		}
 	}
-	return f, nil
+	f.OtherClones, err = t.otherClones(u)
+	return f, err
+}
+
+// otherClones counts the recorded clones besides u. One whose first copy was never finished rests on nothing.
+func (t *Target) otherClones(u md.UUID) (int, error) {
+	n := 0
+	for _, c := range t.Conf.Clones {
+		x, err := t.env.entry(c)
+		if err != nil {
+			return 0, err
+		}
+		if c != u && (x == nil || x.FirstCopy) {
+			n++
+		}
+	}
+	return n, nil
 }
 
 func (t *Target) driveFacts(f *Facts, d Drive) error {

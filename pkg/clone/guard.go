@@ -12,16 +12,18 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Freezing a file system or suspending a dm device and then dying would hang the machine. So a second process is
-// started first that undoes both as soon as our end of its pipe closes, however we end. Both undo calls do nothing where
-// there is nothing to undo.
+// Freezing a file system, suspending a dm device or making an array read-only and then dying would hang the machine. So
+// a second process is started first that undoes it as soon as our end of its pipe closes, however we end. Undoing where
+// there is nothing to undo does nothing.
 
-// GuardCommand is the hidden command that is that second process: GuardCommand thaw MOUNTPOINT | resume MAJOR:MINOR...
+// GuardCommand is the hidden command that is that second process: GuardCommand thaw MOUNTPOINT | resume MAJOR:MINOR... |
+// write FILE VALUE.
 const GuardCommand = "undo-when-parent-ends"
 
 const (
@@ -29,31 +31,53 @@ const (
 	fiThaw   = 0xc0045878 // FITHAW
 )
 
+// frozenAtMost bounds a freeze or suspension whose parent lives but does not come back (stopped, or blocked on memory).
+const frozenAtMost = 10 * time.Second
+
+// disarm, written to a guard before its pipe closes, tells it that there is nothing of ours to undo.
+const disarm = 'n'
+
 // Guard runs that second process: it reads stdin until it ends, then undoes. It says on stdout when it is ready.
 func Guard(args []string, stdin io.Reader, stdout io.Writer) error {
 	if len(args) < 2 {
 		return errors.New("nothing to guard")
 	}
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	// what is paged out cannot be read in while the disk below is suspended
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {
 		return fmt.Errorf("mlockall: %w", err)
 	}
-	var undo func() error
+	undo, bound, closer, err := undoing(args)
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	if _, err := io.WriteString(stdout, "ready\n"); err != nil {
+		return err
+	}
+	ended := make(chan bool)
+	go func() {
+		word, _ := io.ReadAll(stdin) // any end of the pipe is the end
+		ended <- len(word) == 0 || word[0] != disarm
+	}()
+	select {
+	case armed := <-ended:
+		if !armed {
+			return nil
+		}
+	case <-bound:
+	}
+	return undo()
+}
+
+// undoing prepares what a guard does in the end: all that it needs is open before.
+func undoing(args []string) (undo func() error, bound <-chan time.Time, closer io.Closer, err error) {
 	switch args[0] {
 	case "thaw":
 		dir, err := os.Open(args[1])
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		undo = func() error { return thaw(int(dir.Fd())) }
+		return func() error { return thaw(int(dir.Fd())) }, time.After(frozenAtMost), dir, err
 	case "resume":
 		control, err := os.OpenFile(dmControl, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		defer control.Close()
 		undo = func() error {
 			var errs []error
 			for _, dev := range args[1:] {
@@ -61,14 +85,16 @@ func Guard(args []string, stdin io.Reader, stdout io.Writer) error {
 			}
 			return errors.Join(errs...)
 		}
-	default:
-		return fmt.Errorf("cannot guard %q", args[0])
+		return undo, time.After(frozenAtMost), control, err
+	case "write":
+		file, err := os.OpenFile(args[1], os.O_WRONLY, 0)
+		undo = func() error {
+			_, err := file.WriteString(strings.Join(args[2:], " "))
+			return err
+		}
+		return undo, nil, file, err
 	}
-	if _, err := io.WriteString(stdout, "ready\n"); err != nil {
-		return err
-	}
-	_, err := io.Copy(io.Discard, stdin)
-	return errors.Join(undo(), err)
+	return nil, nil, nil, fmt.Errorf("cannot guard %q", args[0])
 }
 
 func thaw(fd int) error {
@@ -78,28 +104,58 @@ func thaw(fd int) error {
 	return nil
 }
 
-// guarded runs do with the second process in place.
-func guarded(args []string, do func() error) error {
-	cmd := exec.Command("/proc/self/exe", append([]string{GuardCommand}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of Ctrl-C on our terminal
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
+// guard is the second process, seen from the first.
+type guard struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+}
+
+// startGuard returns when the guard is ready.
+func startGuard(args ...string) (*guard, error) {
+	g := &guard{cmd: exec.Command("/proc/self/exe", append([]string{GuardCommand}, args...)...)}
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of Ctrl-C on our terminal
+	var err error
+	if g.in, err = g.cmd.StdinPipe(); err != nil {
+		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
+	out, err := g.cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
+	if err := g.cmd.Start(); err != nil {
+		return nil, err
 	}
 	var ready [6]byte
 	if _, err := io.ReadFull(out, ready[:]); err != nil {
-		_ = in.Close()
-		return errors.Join(fmt.Errorf("guard %s: %w", strings.Join(args, " "), err), cmd.Wait())
+		return nil, errors.Join(fmt.Errorf("guard %s: %w", strings.Join(args, " "), err), g.end())
 	}
-	err = do()
-	return errors.Join(err, in.Close(), cmd.Wait())
+	return g, nil
+}
+
+// end has the guard undo, and waits for it.
+func (g *guard) end() error { return errors.Join(g.in.Close(), g.cmd.Wait()) }
+
+// dismiss ends the guard without undoing.
+func (g *guard) dismiss() error {
+	_, err := g.in.Write([]byte{disarm})
+	return errors.Join(err, g.end())
+}
+
+// errNotOurs says that something was frozen or suspended by others already: undoing it is theirs.
+var errNotOurs = errors.New("it is frozen or suspended already, or being changed")
+
+// guarded runs do with a guard in place; do returns errNotOurs if there is nothing to undo.
+func guarded(args []string, do func() error) error {
+	signal.Ignore(syscall.SIGTSTP) // a stop in between would leave it frozen until the guard's bound
+	defer signal.Reset(syscall.SIGTSTP)
+	g, err := startGuard(args...)
+	if err != nil {
+		return err
+	}
+	if err = do(); errors.Is(err, errNotOurs) {
+		return errors.Join(err, g.dismiss())
+	}
+	return errors.Join(err, g.end())
 }
 
 // freezeAndThaw makes the file system at a mount point write its superblock.
@@ -110,7 +166,11 @@ func freezeAndThaw(mount string) error {
 	}
 	defer dir.Close()
 	return guarded([]string{"thaw", mount}, func() error {
-		if err := unix.IoctlSetInt(int(dir.Fd()), fiFreeze, 0); err != nil {
+		err := unix.IoctlSetInt(int(dir.Fd()), fiFreeze, 0)
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("freeze %s: %w", mount, errNotOurs)
+		}
+		if err != nil {
 			return fmt.Errorf("freeze %s: %w", mount, err)
 		}
 		return thaw(int(dir.Fd()))
@@ -137,6 +197,11 @@ func (e *Env) whileSuspended(dms []string, do func() error) error {
 	}
 	defer func() { _ = unix.Munlockall() }()
 	return guarded(append([]string{"resume"}, devs...), func() error {
+		for _, dev := range devs {
+			if free, err := dmIsFree(int(control.Fd()), dev); err != nil || !free {
+				return errors.Join(fmt.Errorf("suspend dm %s: %w", dev, errNotOurs), err)
+			}
+		}
 		var errs []error
 		suspended := 0
 		for _, dev := range devs {
@@ -175,29 +240,48 @@ type dmRequest struct {
 }
 
 const (
-	dmDevSuspend  = 0xc138fd06 // _IOWR(0xfd, 6, struct dm_ioctl)
-	dmSuspendFlag = 1 << 1
+	dmDevSuspend      = 0xc138fd06 // _IOWR(0xfd, 6, struct dm_ioctl)
+	dmDevStatus       = 0xc138fd07
+	dmSuspendFlag     = 1 << 1
+	dmInactivePresent = 1 << 6
 )
+
+// dmIsFree tells whether nobody has the dm device suspended or a new table loaded for it, which a resume would bring in.
+func dmIsFree(control int, dev string) (bool, error) {
+	flags, err := dmCall(control, dmDevStatus, dev, 0)
+	if err != nil {
+		return false, fmt.Errorf("look at dm %s: %w", dev, err)
+	}
+	return flags&(dmSuspendFlag|dmInactivePresent) == 0, nil
+}
 
 // dmSuspend suspends or resumes the dm device "MAJOR:MINOR". Resuming one that runs does nothing.
 func dmSuspend(control int, dev string, on bool) error {
+	flags, word := uint32(0), "resume"
+	if on {
+		flags, word = dmSuspendFlag, "suspend"
+	}
+	if _, err := dmCall(control, dmDevSuspend, dev, flags); err != nil {
+		return fmt.Errorf("%s dm %s: %w", word, dev, err)
+	}
+	return nil
+}
+
+// dmCall does one dm ioctl on the device "MAJOR:MINOR" and returns the flags that the kernel answers with.
+func dmCall(control int, request uintptr, dev string, flags uint32) (uint32, error) {
 	major, minor, _ := strings.Cut(dev, ":")
 	ma, err1 := strconv.ParseUint(major, 10, 12)
 	mi, err2 := strconv.ParseUint(minor, 10, 20)
 	if err := errors.Join(err1, err2); err != nil {
-		return err
+		return 0, err
 	}
-	r := dmRequest{version: [3]uint32{4, 0, 0}}
+	r := dmRequest{version: [3]uint32{4, 0, 0}, flags: flags}
 	r.dataSize, r.dataStart = uint32(unsafe.Sizeof(r)), uint32(unsafe.Sizeof(r))
 	r.dev = mi&0xff | ma<<8 | (mi&^0xff)<<12 // huge_encode_dev
-	word := "resume"
-	if on {
-		r.flags, word = dmSuspendFlag, "suspend"
-	}
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(control), dmDevSuspend, uintptr(unsafe.Pointer(&r)))
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(control), request, uintptr(unsafe.Pointer(&r)))
 	runtime.KeepAlive(&r)
 	if e != 0 {
-		return fmt.Errorf("%s dm %s: %w", word, dev, e)
+		return 0, e
 	}
-	return nil
+	return r.flags, nil
 }

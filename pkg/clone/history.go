@@ -2,6 +2,7 @@ package clone
 
 import (
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 )
 
 // The rules on what happened to the drive since it was last in the array. Each stands against an attack that ended in a
@@ -99,9 +100,14 @@ func outdatedByLedger(f Facts) (Verdict, bool) {
 	if f.Ledger == nil || f.Ledger.Attached {
 		return Verdict{}, false
 	}
-	dirty := f.Primaries[0].Bitmap.Dirty
+	b := f.Primaries[0].Bitmap
+	if f.Ledger.ChunkBytes != 0 && f.Ledger.ChunkBytes != b.ChunkBytes {
+		return refuse(Outdated, "canary", "the bitmap was made anew since it left, with chunks of %s", report.Bytes(uint64(b.ChunkBytes))).
+			hint(fullCopyHint, f.Array.ComponentSize>>20), true
+	}
+	dirty := b.Dirty
 	for _, r := range f.Ledger.Dirty {
-		for i := r.First; i <= r.Last && i < dirty.Len(); i++ {
+		for i := r.First; i <= r.Last; i++ {
 			if !dirty.Has(i) {
 				return refuse(Outdated, "canary", "chunk %d was left dirty when it was detached and is clean now: another drive "+
 					"sat in its slot, or the bitmap was made anew", i).hint(fullCopyHint, f.Array.ComponentSize>>20), true

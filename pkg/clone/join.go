@@ -36,7 +36,15 @@ func (s *session) ready() error {
 		return report.Fail(report.Refused, "readonly", "%s is read-only", s.Array.Name).
 			Hint("mdadm --readwrite %s", s.Array.Path())
 	}
-	// a range left behind by a check that was cut stops every later sync at its end, for ever
+	if state.ArrayState == "read-auto" {
+		// how Debian starts arrays: until the first write nothing is synced either
+		return s.Array.Write("active", "array_state")
+	}
+	return nil
+}
+
+// openRange undoes a range that a check left behind when it was cut: it stops every later sync at its end, for ever.
+func (s *session) openRange() error {
 	for attr, open := range map[string]string{"sync_min": "0", "sync_max": "max"} {
 		text, err := s.Array.Read(attr)
 		if err != nil {
@@ -59,10 +67,14 @@ func (s *session) join(ctx context.Context) error {
 	if err := s.keepSuper(); err != nil {
 		return err
 	}
-	if err := s.expectAttached(); err != nil {
+	before, err := s.expectAttached()
+	if err != nil {
 		return err
 	}
 	if err := s.Array.ReAdd(s.drive.Path, super); err != nil {
+		if before != nil {
+			err = errors.Join(err, s.env.record(*before)) // it is still out, as it was
+		}
 		if errors.Is(err, unix.EINVAL) {
 			return report.Fail(report.Refused, "kernel-refused", "the kernel would not take %s without a full copy: %w", s.drive.Name, err)
 		}
@@ -78,13 +90,28 @@ func (s *session) join(ctx context.Context) error {
 	return errors.Join(report.Fail(report.Failed, "join", "%s did not join: %w", s.drive.Name, err), s.takeBack())
 }
 
-// expectAttached notes in the ledger that what it says of the drive's last leave holds no more.
-func (s *session) expectAttached() error {
+// expectAttached notes in the ledger that what it says of the drive's last leave holds no more, and what is doubted of
+// it. It returns the entry as it was.
+func (s *session) expectAttached() (before *Entry, err error) {
+	if before, err = s.env.entry(s.drive.Member.Super.Device); err != nil {
+		return nil, err
+	}
+	super := s.drive.Member.Super
+	x := Entry{Clone: super.Device, Array: super.Array, FirstCopy: true, Slot: super.Slot()}
+	if before != nil {
+		x = *before
+	}
+	x.Attached, x.Doubt = true, s.verdict.WhyVerify
+	return before, s.env.record(x)
+}
+
+// doubt records why all of the clone must be compared, or with "" that nothing is doubted any more.
+func (s *session) doubt(why string) error {
 	x, err := s.env.entry(s.drive.Member.Super.Device)
-	if err != nil || x == nil {
+	if err != nil || x == nil || x.Doubt == why {
 		return err
 	}
-	x.Attached = true
+	x.Doubt = why
 	return s.env.record(*x)
 }
 
@@ -115,6 +142,21 @@ func (s *session) awaitSlot(ctx context.Context) (int, error) {
 
 // takeBack removes a drive whose join went wrong and gives it back the superblock it came with.
 func (s *session) takeBack() error {
+	m, err := s.Array.Member(s.drive.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if m.InSync() {
+		return s.detach()
+	}
+	if m.Slot >= 0 && !m.Has("faulty") {
+		if err := s.Array.Write("faulty", "dev-"+s.drive.Name, "state"); err != nil {
+			return err
+		}
+	}
 	if err := s.remove(); err != nil {
 		return err
 	}
@@ -138,7 +180,11 @@ func (s *session) takeBack() error {
 // keepSuper saves the drive's superblock, which the join overwrites, for takeBack and for a person.
 func (s *session) keepSuper() error {
 	name := "superblock-" + strings.ReplaceAll(s.drive.Member.Super.Device.String(), ":", "")
-	return writeDurably(filepath.Join(s.env.RunDir(), name), s.drive.Member.Raw)
+	dir := s.env.VarDir() // a power cut in the spare window leaves nothing else
+	if s.env.EarlyBoot() {
+		dir = s.env.RunDir()
+	}
+	return writeDurably(filepath.Join(dir, name), s.drive.Member.Raw)
 }
 
 // await waits until the sync is over and says how it went. It is the clone's own state that counts: a primary that

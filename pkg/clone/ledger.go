@@ -13,6 +13,7 @@ import (
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 )
 
 // Entry is what the ledger remembers of one clone: the second line of defence behind what the disks themselves say. It
@@ -30,8 +31,12 @@ type Entry struct {
 	Updated       uint64        `json:"updated"`        // its utime
 	Super         []byte        `json:"superblock"`     // its 4 KiB
 	EventsCleared uint64        `json:"events_cleared"` // of the primaries' bitmap
+	ChunkBytes    uint32        `json:"chunk_bytes"`    // of that bitmap
 	Dirty         []md.Range    `json:"dirty"`          // chunks that stay dirty until it is back: the canary
 	Verified      config.Verify `json:"verified"`
+	// Doubt is why all of it must be compared before it counts as a clone again; "" for none. It stays until a
+	// comparison of everything has found no difference.
+	Doubt string `json:"doubt"`
 }
 
 // Untouched tells whether a drive's superblock is byte for byte what it was when the drive left.
@@ -60,6 +65,16 @@ func (e *Env) entry(u md.UUID) (*Entry, error) {
 		return nil, fmt.Errorf("%s: is about another drive, %s", e.entryPath(u), x.Clone)
 	}
 	return &x, nil
+}
+
+// mayRecord makes sure, before anything is changed, that the ledger can be written.
+func (e *Env) mayRecord() error {
+	probe := filepath.Join(e.VarDir(), "ledger", ".probe")
+	if err := errors.Join(writeDurably(probe, nil), removeDurably(probe)); err != nil {
+		return report.Fail(report.Refused, "no-ledger", "what happens to the clone cannot be recorded: %w", err).
+			Hint("mount what holds %s read-write", e.VarDir())
+	}
+	return nil
 }
 
 // record writes a clone's entry, atomically and through to the disk.

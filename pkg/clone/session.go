@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -37,9 +38,11 @@ type session struct {
 	peer    string    // kernel name of the primary whose disk is read
 	copied  md.Chunks // dirty when the session began: what the sync copies
 	bitmap  *md.Bitmap
-	synced  bool   // a sync ran, so copied is worth comparing
-	inside  bool   // the drive is in the array because of us, or was before
-	written uint64 // sectors written to the drive when the session began
+	synced  bool          // a sync ran, so copied is worth comparing
+	moved   bool          // Events Cleared has passed the clone
+	done    config.Verify // what was compared, without a difference
+	inside  bool          // the drive is in the array because of us, or was before
+	written uint64        // sectors written to the drive when the session began
 	result  *Result
 	began   time.Time
 }
@@ -89,7 +92,8 @@ func (s *session) judge() error {
 		return err
 	}
 	if !s.Configured && s.opts.Clone != "" {
-		f.Recorded = true // nothing is recorded, and the user named it
+		// nothing is recorded, and the user named it; but a member is taken out only if it looks like a clone
+		f.Recorded = f.Attached == nil || f.Attached.Has("write_mostly") && f.Attached.Slot == f.Array.RaidDisks-1
 	}
 	s.verdict = Judge(f)
 	if s.opts.Verify == config.VerifyFull && s.verdict.code() == "touched" {
@@ -162,6 +166,9 @@ func deref(d *Drive) Drive {
 func (t *Target) findDrive(opts Options) (*Drive, error) {
 	if strings.Contains(opts.Clone, "/") {
 		d, err := t.env.readDrive(opts.Clone)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
 		if err == nil && d.Member == nil {
 			err = report.Fail(report.Refused, "no-superblock", "%s: %w", opts.Clone, d.Err)
 		}
@@ -179,16 +186,23 @@ func (t *Target) findDrive(opts Options) (*Drive, error) {
 		return nil, report.Fail(report.Usage, "no-clone", "no clone of %s is recorded", t.Conf.Name).
 			Hint("set one up with mdclone-early adopt, or name one with --clone")
 	}
+	var out *Drive
 	for _, u := range clones {
 		d, err := t.env.findClone(u)
 		if err != nil {
 			return nil, report.Fail(report.Refused, "two-drives", "%w", err)
 		}
-		if d != nil {
-			return d, nil
+		if d == nil {
+			continue
+		}
+		if t.env.FS.Exists(t.Array.Attr("dev-" + d.Name)) {
+			return d, nil // the one that is in the array comes before those that are only plugged in
+		}
+		if out == nil {
+			out = d
 		}
 	}
-	return nil, nil
+	return out, nil
 }
 
 // interrupted makes the end of a context exit code 130.

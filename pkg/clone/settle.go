@@ -19,7 +19,8 @@ import (
 
 const (
 	settlePoll  = 100 * time.Millisecond // the bitmap's contents are not announced
-	settleBound = 60 * time.Second
+	settleBound = 60 * time.Second       // in all
+	settleQuiet = 3                      // times the stall: nothing was written, and still no bit is cleared
 )
 
 // settleWatch follows the bitmap on disk. It is pure: what is seen is fed in.
@@ -44,7 +45,9 @@ func (w *settleWatch) see(dirty md.Chunks, now time.Time, written bool) (settled
 	}
 	w.clear = w.clear.Or(seen).Minus(dirty)
 	w.pending = w.pending.And(dirty)
-	return w.pending.Count() == 0 || written && now.Sub(w.progress) > w.stall
+	stalled := now.Sub(w.progress)
+	// what was written while a slot was empty and the copy had passed it already is cleared by the next sync only
+	return w.pending.Count() == 0 || written && stalled > w.stall || stalled > settleQuiet*w.stall
 }
 
 // settleOnline waits for the ticks of the bitmap's daemon, and for Events Cleared to pass need on the clone's own disk;
@@ -75,13 +78,11 @@ func (s *session) settleOnline(ctx context.Context, need uint64) (md.Chunks, err
 		if err != nil {
 			return md.Chunks{}, err
 		}
+		s.moved = s.moved || need != 0 && moved
 		if settled && moved {
 			return w.clear, nil
 		}
 		if s.env.Now().Sub(start) > settleBound {
-			if !moved {
-				s.env.Log.Warnf("%s: Events Cleared did not move within %s; the next cycle compares everything", s.Array.Name, settleBound)
-			}
 			return w.clear, nil
 		}
 		select {
@@ -110,6 +111,19 @@ func (s *session) cleared(primary *md.Member, need uint64) (bool, error) {
 // settleOffline makes the array read-only, which flushes the bitmap at once and lets nobody write while the copy is
 // compared. Superblocks are not written meanwhile. It returns false if somebody has the array open.
 func (s *session) settleOffline(ctx context.Context) (bool, error) {
+	g, err := startGuard("write", s.env.FS.Path(s.Array.Attr("array_state")), "active")
+	if err != nil {
+		return false, err
+	}
+	frozen, err := s.makeReadOnly(ctx)
+	if !frozen {
+		return false, errors.Join(err, g.dismiss())
+	}
+	s.guard = g
+	return true, err
+}
+
+func (s *session) makeReadOnly(ctx context.Context) (bool, error) {
 	// udev opens the array for a moment after each close of a writer
 	for end := s.env.Now().Add(5 * time.Second); ; {
 		err := s.tune("array_state", "readonly")

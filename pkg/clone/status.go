@@ -34,7 +34,7 @@ type ArrayStatus struct {
 	ChunkBytes uint32        `json:"chunk_bytes"` // 0 if it could not be read, or without a bitmap
 	DirtyBytes uint64        `json:"dirty_bytes"`
 	Limits     LimitStatus   `json:"limits"`
-	Clones     []CloneStatus `json:"clones"`
+	Clones     []DriveStatus `json:"clones"`
 	Unreadable []string      `json:"unreadable"` // what this user may not read
 }
 
@@ -45,8 +45,8 @@ type LimitStatus struct {
 	Holders map[string]uint64 `json:"holders"`
 }
 
-// CloneStatus is one recorded clone.
-type CloneStatus struct {
+// DriveStatus is one recorded clone.
+type DriveStatus struct {
 	UUID       md.UUID         `json:"uuid"`
 	Device     string          `json:"device"` // "" if it is not plugged in
 	State      State           `json:"state"`
@@ -99,12 +99,12 @@ func (e *Env) Status(which string) (Status, error) {
 
 func (t *Target) status() (ArrayStatus, error) {
 	s := ArrayStatus{
-		Name: t.Conf.Name, UUID: t.Conf.UUID, State: "not-assembled", Clones: []CloneStatus{}, Unreadable: []string{},
+		Name: t.Conf.Name, UUID: t.Conf.UUID, State: "not-assembled", Clones: []DriveStatus{}, Unreadable: []string{},
 		Limits: LimitStatus{Holders: map[string]uint64{}},
 	}
 	if t.Array.Name == "" {
 		for _, u := range t.Conf.Clones {
-			s.Clones = append(s.Clones, CloneStatus{UUID: u, State: Absent, Reasons: []report.Reason{}})
+			s.Clones = append(s.Clones, DriveStatus{UUID: u, State: Absent, Reasons: []report.Reason{}})
 		}
 		return s, nil
 	}
@@ -151,8 +151,8 @@ func (t *Target) limitStatus(l *LimitStatus) error {
 }
 
 // cloneStatus judges one clone as it is now; where the disks cannot be read it says what sysfs knows.
-func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (CloneStatus, error) {
-	c := CloneStatus{UUID: u, State: Absent, CopyBytes: s.DirtyBytes, Reasons: []report.Reason{}}
+func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (DriveStatus, error) {
+	c := DriveStatus{UUID: u, State: Absent, CopyBytes: s.DirtyBytes, Reasons: []report.Reason{}}
 	x, err := t.env.entry(u)
 	if err == nil && x != nil && !x.DetachedAt.IsZero() {
 		c.DetachedAt = &x.DetachedAt
@@ -209,6 +209,30 @@ func (e *Env) ArrayOf(path string) (string, error) {
 	return d.Member.Super.Array.String(), nil
 }
 
+// InUse says what uses the whole drive that a device is, or is part of: until that is nothing it must not be unplugged.
+func (e *Env) InUse(path string) ([]string, error) {
+	name, err := md.KernelName(e.FS, path)
+	if err != nil {
+		return nil, err
+	}
+	if e.FS.Exists("class/block", name, "partition") {
+		target, err := filepath.EvalSymlinks(e.FS.Path("class/block", name))
+		if err != nil {
+			return nil, err
+		}
+		name = filepath.Base(filepath.Dir(target))
+	}
+	users, err := e.users(name)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, u := range users {
+		out = append(out, u.String())
+	}
+	return out, nil
+}
+
 // PinOutcome is what Pin says to udev.
 type PinOutcome string
 
@@ -262,11 +286,13 @@ func RunAll(ctx context.Context, targets []*Target, do func(context.Context, *Ta
 	var results []*Result
 	var errs []error
 	for _, t := range targets {
+		if ctx.Err() != nil {
+			err := report.Fail(report.Interrupted, "interrupted", "%s was not begun", t.Conf.Name)
+			results, errs = append(results, t.refusal(err)), append(errs, err)
+			continue
+		}
 		r, err := do(ctx, t)
 		results, errs = append(results, r), append(errs, err)
-		if ctx.Err() != nil {
-			break
-		}
 	}
 	return results, errs
 }

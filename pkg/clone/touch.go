@@ -95,36 +95,37 @@ func onArrayItself(array string, users []user) bool {
 
 // touch touches the array. Whether it did what it is for is then read from the members' disks by the caller, never
 // taken from here.
-func (t *Target) touch() error {
+func (t *Target) touch() (touchWay, error) {
 	held, err := heldExclusively(t.Array.Path())
 	if err != nil {
-		return err
+		return touchWay{}, err
 	}
 	users, err := t.env.users(t.Array.Name)
 	if err != nil {
-		return err
+		return touchWay{}, err
 	}
 	q, err := limits.Read(t.env.FS, t.Array.Name)
 	if err != nil {
-		return err
+		return touchWay{}, err
 	}
 	l, err := t.sniff()
 	if err != nil {
-		return err
+		return touchWay{}, err
 	}
-	switch way := chooseTouch(held, t.Array.Name, users, l, q.LogicalBlock); way.kind {
+	way := chooseTouch(held, t.Array.Name, users, l, q.LogicalBlock)
+	switch way.kind {
 	case touchExclusive:
-		return rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), unix.O_EXCL)
+		return way, rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), unix.O_EXCL)
 	case touchSector0:
-		return rewrite(t.Array.Path(), 512, 0)
+		return way, rewrite(t.Array.Path(), 512, 0)
 	case touchFreeze:
-		return freezeAndThaw(way.mount)
+		return way, freezeAndThaw(way.mount)
 	case touchSuspend:
-		return t.env.whileSuspended(way.dms, func() error {
+		return way, t.env.whileSuspended(way.dms, func() error {
 			return rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), 0)
 		})
 	default:
-		return fmt.Errorf("%s: nothing that is on it (%s) lets a block be rewritten without a race", t.Array.Name, describe(users))
+		return way, fmt.Errorf("%s: nothing that is on it (%s) lets a block be rewritten without a race", t.Array.Name, describe(users))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"mdclone/pkg/md"
@@ -38,17 +39,27 @@ func (e *Env) recordTunables(t tunables) error {
 	if err != nil {
 		return err
 	}
+	lasting := slices.ContainsFunc(t.Changed, func(c tunable) bool { return c.Attr == timeBaseAttr })
 	paths := e.tunablesPaths(t.Array)
 	if e.EarlyBoot() {
-		paths = paths[1:]
+		paths, lasting = paths[1:], false
 	}
+	kept := 0
 	for _, p := range paths {
-		if err := writeDurably(p, append(text, '\n')); err != nil {
-			return fmt.Errorf("record what is about to be changed: %w", err)
+		if e := writeDurably(p, append(text, '\n')); e != nil {
+			err = errors.Join(err, e)
+			continue
 		}
+		kept++
+	}
+	if err != nil && (lasting || kept == 0) {
+		return fmt.Errorf("record what is about to be changed: %w", err)
 	}
 	return nil
 }
+
+// timeBaseAttr is the one attribute that outlasts a reboot.
+const timeBaseAttr = "bitmap/time_base"
 
 // setting reads an attribute as it would be written: "200000 (system)" is "system", "1000 (local)" is "1000".
 func setting(text string) string {
@@ -69,6 +80,9 @@ func (t *Target) tune(attr, value string) error {
 	if was == value {
 		return nil
 	}
+	if attr == "array_state" {
+		was = "active" // what it reads (write-pending, active-idle) cannot always be written
+	}
 	now := tunables{Array: t.Conf.UUID, Changed: append(t.changed, tunable{attr, was, value})}
 	if err := t.env.recordTunables(now); err != nil {
 		return err
@@ -84,7 +98,29 @@ func (t *Target) untune() error {
 	}
 	err := t.env.putBack(t.Array, tunables{Array: t.Conf.UUID, Changed: t.changed})
 	t.changed = nil
-	return err
+	return errors.Join(err, t.endGuard())
+}
+
+// thaw makes an array that was tuned to be read-only writable again.
+func (t *Target) thaw() error {
+	i := slices.IndexFunc(t.changed, func(c tunable) bool { return c.Attr == "array_state" })
+	if i < 0 {
+		return nil
+	}
+	if err := t.Array.Write(t.changed[i].Was, "array_state"); err != nil {
+		return err
+	}
+	return t.endGuard()
+}
+
+// endGuard ends the process that would make the array writable if we died.
+func (t *Target) endGuard() error {
+	g := t.guard
+	t.guard = nil
+	if g == nil {
+		return nil
+	}
+	return g.end()
 }
 
 // putBack restores each attribute that still has the value we gave it, and forgets the record once all are restored.

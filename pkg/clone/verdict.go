@@ -33,7 +33,7 @@ type rule func(Facts) (Verdict, bool)
 var rules = []rule{
 	foreignDrive, unfitMetadata, noPrimary, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, slotTaken,
 	aheadOfArray, cutRollback,
-	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, outdatedByLedger, touchedElsewhere,
+	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, touchedElsewhere, outdatedByLedger,
 }
 
 // Judge says what the drive is. It is pure: the same facts, the same verdict.
@@ -82,7 +82,9 @@ func (v *Verdict) askVerify(f Facts) {
 		v.WhyVerify = "metadata 1.0: a drive that was mounted without md cannot be told from one that was not"
 	case f.Ledger == nil:
 		v.WhyVerify = "nothing is recorded of how this drive left"
-	case f.Ledger.Attached && v.State == Stale:
+	case f.Ledger.Doubt != "":
+		v.WhyVerify = f.Ledger.Doubt
+	case f.Ledger.Attached && !lists(f.Primaries[0], f.Drive):
 		v.WhyVerify = "it left without mdclone"
 	default:
 		return
@@ -163,6 +165,15 @@ func alreadyIn(f Facts) (Verdict, bool) {
 	if f.Attached.InSync() {
 		v.State = InSync
 	}
+	switch {
+	case f.Ledger == nil || !f.Ledger.Attached:
+		v.WhyVerify = "it was put into the array without mdclone"
+	case f.Ledger.Doubt != "":
+		v.WhyVerify = f.Ledger.Doubt
+	default:
+		return v, true
+	}
+	v.Verify = config.VerifyFull
 	return v, true
 }
 

@@ -72,6 +72,10 @@ func TestJudge(t *testing.T) {
 		{"not started", func(f *Facts) { f.Array.ArrayState = "inactive" }, Unsuitable, false, "not-active", "", 10 * mib},
 		{"no primary in sync", func(f *Facts) { f.Primaries = nil }, Ahead, false, "no-primary", "", 10 * mib},
 		{"in the array, in sync", attached("in_sync", "write_mostly"), InSync, true, "", config.VerifyChanged, 2 * mib},
+		{"put into the array by hand", func(f *Facts) { attached("in_sync")(f); f.Ledger.Attached = false }, InSync, true, "", config.VerifyFull, 2 * mib},
+		{"in the array, doubted", func(f *Facts) { attached("in_sync")(f); f.Ledger.Doubt = "it differed" }, InSync, true, "", config.VerifyFull, 2 * mib},
+		{"in the array, nothing recorded", func(f *Facts) { attached("in_sync")(f); f.Ledger = nil }, InSync, true, "", config.VerifyFull, 2 * mib},
+		{"left in good order, doubted", func(f *Facts) { f.Ledger.Doubt = "it differed" }, Stale, true, "", config.VerifyFull, 2 * mib},
 		{"in the array, being copied to", attached("spare"), Syncing, true, "", config.VerifyChanged, 2 * mib},
 		{"failed in the array, still in it", attached("faulty"), Stale, true, "", config.VerifyChanged, 2 * mib},
 		{"read-only", func(f *Facts) { f.ReadOnly = true }, Unsuitable, false, "read-only", "", 10 * mib},
@@ -130,8 +134,17 @@ func TestJudge(t *testing.T) {
 		{"touched elsewhere", func(f *Facts) { f.Ledger.Super = []byte("other") }, Outdated, false, "touched", "", 10 * mib},
 		{"sync cut", func(f *Facts) {
 			f.Drive.Super.Features |= md.FeatureRecoveryOffset | md.FeatureRecoveryBitmap
-			f.Ledger.Attached = true
+			f.Primaries[0].Super.Roles[2], f.Ledger.Attached = 2, true
 		}, Interrupted, true, "interrupted", config.VerifyChanged, 2 * mib},
+		{"unplugged in mid-sync", func(f *Facts) {
+			f.Drive.Super.Features |= md.FeatureRecoveryOffset | md.FeatureRecoveryBitmap
+			f.Ledger.Attached = true
+		}, Interrupted, true, "interrupted", config.VerifyFull, 2 * mib},
+		{"a cycle on another machine, the canary synced there", func(f *Facts) {
+			f.Ledger.Super, f.Ledger.Dirty = []byte("older"), []md.Range{{First: 1, Last: 1}}
+		}, Outdated, false, "touched", "", 10 * mib},
+		{"bitmap re-made with other chunks", func(f *Facts) { f.Ledger.ChunkBytes = 64 << 10 }, Outdated, false, "canary", "", 10 * mib},
+		{"canary past the end", func(f *Facts) { f.Ledger.Dirty = []md.Range{{First: 99, Last: 99}} }, Outdated, false, "canary", "", 10 * mib},
 		{"power lost while in sync", func(f *Facts) {
 			f.Primaries[0].Super.Roles[2], f.Drive.Super.Events = 2, 61
 			f.Ledger.Attached = true
@@ -158,6 +171,7 @@ func TestJudge(t *testing.T) {
 func attached(flags ...string) func(*Facts) {
 	return func(f *Facts) {
 		f.Attached = &md.MemberState{Name: "vdc", Slot: 2, Flags: flags}
+		f.Ledger.Attached = flags[0] != "faulty"
 		f.Array.Members = append(f.Array.Members, *f.Attached)
 	}
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
@@ -16,8 +18,8 @@ import (
 const compareStep = 1 << 20
 
 // compareChunks compares chunks of the clone with a primary's, disk against disk. On an array that may be written, a
-// chunk whose bit is set afterwards is left out: what differs there may be on its way. Such a bit stays set for two
-// ticks at least, so one look after the comparison is enough.
+// difference counts only if nothing was written to the array while it was looked at; what cannot be looked at in such a
+// moment is said to be unverified.
 func (s *session) compareChunks(ctx context.Context, chunks md.Chunks, frozen bool) error {
 	a, err := md.ReadDevice(md.NodePath(s.peer))
 	if err != nil {
@@ -41,30 +43,73 @@ func (s *session) compareChunks(ctx context.Context, chunks md.Chunks, frozen bo
 
 	s.env.Progress.Start("comparing " + s.drive.Name)
 	defer s.env.Progress.Done()
-	total := s.bitmap.Bytes(chunks)
+	total, done := s.bitmap.Bytes(chunks), uint64(0)
 	for _, r := range chunks.Ranges() {
-		// one chunk after the other: the look at its bit must come soon after
-		for i := r.First; i <= r.Last; i++ {
-			off, length := s.bitmap.Span(md.Range{First: i, Last: i})
-			differing, err := both.differing(ctx, off, length)
+		first, length := s.bitmap.Span(r)
+		for off := first; off < first+length; off += compareStep {
+			n := min(compareStep, first+length-off)
+			differing, sure, err := s.compareStill(ctx, both, off, n, frozen)
 			if err != nil {
 				return err
 			}
-			if differing > 0 && !frozen {
-				now, err := md.ReadDevice(md.NodePath(s.peer))
-				if err != nil {
-					return err
-				}
-				if now.Bitmap != nil && now.Bitmap.Dirty.Has(i) {
-					continue
-				}
+			done += uint64(n)
+			if sure {
+				s.result.VerifiedBytes += uint64(n)
+				s.result.MismatchedSectors += differing
 			}
-			s.result.VerifiedBytes += uint64(length)
-			s.result.MismatchedSectors += differing
-			s.env.Progress.Update(s.result.VerifiedBytes, total, "")
+			s.env.Progress.Update(done, total, "")
 		}
 	}
+	if left := total - s.result.VerifiedBytes; left > 0 {
+		s.env.Log.Infof("%s of what was copied was written again all the while and is not compared", report.Bytes(left))
+	}
 	return nil
+}
+
+// stillTries bounds how often a place that differs is looked at, until a look falls into a moment without writes.
+const stillTries = 50
+
+// compareStill compares one step. sure is false if it differed in each look and each time the array was being written.
+func (s *session) compareStill(ctx context.Context, both comparer, off, length int64, frozen bool) (differing uint64, sure bool, err error) {
+	for range stillTries {
+		before, err := s.writing()
+		if err != nil {
+			return 0, false, err
+		}
+		if differing, err = both.differing(ctx, off, length); err != nil {
+			return 0, false, err
+		}
+		if differing == 0 || frozen {
+			return differing, true, nil
+		}
+		after, err := s.writing()
+		if err != nil {
+			return 0, false, err
+		}
+		if before == after && !before.under {
+			return differing, true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// writing is what tells whether an array was written between two looks.
+type writing struct {
+	done  uint64 // writes that have ended
+	under bool   // one is under way
+}
+
+func (s *session) writing() (writing, error) {
+	done, err := s.arrayWrites()
+	if err != nil {
+		return writing{}, err
+	}
+	text, err := s.env.FS.Read("block", s.Array.Name, "inflight") // reads and writes (Documentation/ABI/stable/sysfs-block)
+	if err != nil {
+		return writing{}, err
+	}
+	fields := strings.Fields(text)
+	return writing{done, len(fields) != 2 || fields[1] != "0"}, nil
 }
 
 // part is the data area of one member.
@@ -130,6 +175,10 @@ func (s *session) checkAll(ctx context.Context) error {
 	}
 	s.result.VerifiedBytes += state.ComponentSize
 	s.result.MismatchedSectors += count
+	if count == 0 {
+		s.done = config.VerifyFull
+		s.verdict.WhyVerify = ""
+	}
 	return nil
 }
 
@@ -185,7 +234,13 @@ func (s *session) checkFinished() error {
 // agree makes a mirror that differs an outcome of its own. The clone stays in, so that it can be looked at and repaired.
 func (s *session) agree() error {
 	if s.result.MismatchedSectors == 0 {
+		if s.done == config.VerifyFull {
+			return s.doubt("")
+		}
 		return nil
+	}
+	if err := s.doubt("it differed from the array when it was last compared"); err != nil {
+		return err
 	}
 	return report.Fail(report.Differs, "mismatch", "%s differs from the array in %d sectors; it was left attached, and is no "+
 		"usable clone", s.drive.Name, s.result.MismatchedSectors).

@@ -122,7 +122,6 @@ func flatten(err error) []error {
 	if err == nil {
 		return nil
 	}
-	//nolint:errorlint // the join itself is looked for, not something that it wraps
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}

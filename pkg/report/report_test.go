@@ -25,7 +25,10 @@ func TestFail(t *testing.T) {
 		err  error
 		want Code
 	}{
-		{nil, Done}, {err, Refused}, {fmt.Errorf("more: %w", err), Refused}, {errors.New("x"), Failed},
+		{nil, Done},
+		{err, Refused},
+		{fmt.Errorf("more: %w", err), Refused},
+		{errors.New("x"), Failed},
 		{errors.Join(Fail(Interrupted, "i", "i"), errors.New("x")), Interrupted},
 	} {
 		if got := CodeOf(test.err); got != test.want {
@@ -47,8 +50,12 @@ func TestReasonsOfJoinedErrors(t *testing.T) {
 
 func TestWorse(t *testing.T) {
 	for _, test := range []struct{ a, b, want Code }{
-		{Done, NoDrive, NoDrive}, {Refused, NoDrive, Refused}, {Failed, Refused, Failed}, {Failed, Interrupted, Interrupted},
-		{Done, Done, Done}, {Differs, Failed, Differs},
+		{Done, NoDrive, NoDrive},
+		{Refused, NoDrive, Refused},
+		{Failed, Refused, Failed},
+		{Failed, Interrupted, Interrupted},
+		{Done, Done, Done},
+		{Differs, Failed, Differs},
 	} {
 		if got := Worse(test.a, test.b); got != test.want {
 			t.Errorf("Worse(%d, %d) = %d; want %d", test.a, test.b, got, test.want)

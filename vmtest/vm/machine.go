@@ -1,0 +1,180 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Machine is an installed Debian system: root on an ext4 file system on the LVM volume vg0-root on the RAID1 /dev/md0,
+// whose members are whole disks, without a partition table. It is never changed: what boots are layers over its disks.
+type Machine struct {
+	Image   Image  // kernel and initramfs, as update-initramfs made it
+	Release string // of the kernel
+	Disks   []Disk // the members, with the serials p1 and p2; then those of a Layer
+	Dir     string // where it is in the cache
+	id      string // of this build
+}
+
+// members are the serials of a machine's own disks.
+var members = []string{"p1", "p2"}
+
+// machineArgs are the kernel parameters of a machine.
+var machineArgs = []string{
+	"root=/dev/mapper/vg0-root", "ro", "loglevel=4", "systemd.show_status=0", "ipv6.disable=1", "apparmor=0",
+}
+
+// Machine returns the machine of a Debian suite with files in it. If they include mdclone-gen and a configuration for it,
+// it is run there (`mdclone-gen install --root`), with the machine's own update-initramfs. That this happens on the host
+// makes no difference to the result, but it takes seconds, and minutes in an emulated machine.
+func (l *Lab) Machine(ctx context.Context, suite string, files ...File) (Machine, error) {
+	root, err := l.root(ctx, suite)
+	if err != nil {
+		return Machine{}, err
+	}
+	storage, start, err := l.storage(ctx, suite)
+	if err != nil {
+		return Machine{}, err
+	}
+	agent, err := l.agent(ctx)
+	if err != nil {
+		return Machine{}, err
+	}
+	files, sum, err := loadAll(append(identity(agent), files...))
+	if err != nil {
+		return Machine{}, err
+	}
+	k := key(root, storage, masked, sum, "1")
+	dir, err := l.entry(ctx, "machine-"+suite, k, func(dir string) error {
+		tree := filepath.Join(dir, "root")
+		if _, err := output(ctx, "cp", "-a", "--reflink=auto", root, tree); err != nil {
+			return err
+		}
+		if err := furnish(ctx, tree, files); err != nil {
+			return err
+		}
+		if err := takeBoot(ctx, tree, dir); err != nil {
+			return err
+		}
+		return errors.Join(fillDisks(ctx, tree, storage, start, dir), os.RemoveAll(tree))
+	})
+	if err != nil {
+		return Machine{}, err
+	}
+	return readMachine(dir)
+}
+
+// furnish writes files into tree, masks and enables units, and installs mdclone.
+func furnish(ctx context.Context, tree string, files []File) error {
+	if err := writeFiles(tree, files); err != nil {
+		return err
+	}
+	s := &stage{dir: tree}
+	const units = "etc/systemd/system/"
+	for _, name := range masked {
+		if err := s.link("/dev/null", units+name); err != nil {
+			return err
+		}
+	}
+	if err := s.link("/etc/systemd/system/agent.service", units+"multi-user.target.wants/agent.service"); err != nil {
+		return err
+	}
+	const program = "/usr/sbin/mdclone-gen"
+	has := func(pattern string) bool {
+		return slices.ContainsFunc(files, func(f File) bool {
+			match, err := filepath.Match(pattern, f.Path)
+			return match && err == nil
+		})
+	}
+	if !has(program) || !has("/etc/mdclone/*.conf") {
+		return nil
+	}
+	_, err := output(ctx, filepath.Join(tree, program), "install", "--root", tree)
+	return err
+}
+
+// takeBoot copies kernel and initramfs from tree to dir.
+func takeBoot(ctx context.Context, tree, dir string) error {
+	m, err := readModules(tree)
+	if err != nil {
+		return err
+	}
+	if err := unpackKernel(ctx, tree, m.release, filepath.Join(dir, "kernel")); err != nil {
+		return err
+	}
+	if err := copyFile(filepath.Join(tree, "boot/initrd.img-"+m.release), filepath.Join(dir, "initrd")); err != nil {
+		return err
+	}
+	return writeAll(dir, map[string]string{"release": m.release, "id": newID()})
+}
+
+// fillDisks copies the disks of storage to dir and puts tree into the volume on them, which begins at start.
+func fillDisks(ctx context.Context, tree, storage string, start int64, dir string) error {
+	fs := filepath.Join(dir, "root.ext4")
+	_, err := output(ctx, "mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", "lazy_itable_init=0,lazy_journal_init=0", fs,
+		strconv.Itoa(machineRoot>>10)+"k")
+	if err != nil {
+		return err
+	}
+	for _, name := range members {
+		d, err := NewDisk(dir, name, MachineDisk)
+		if err != nil {
+			return err
+		}
+		if err := copySparse(filepath.Join(storage, name+".img"), d.Path, 0); err != nil {
+			return err
+		}
+		if err := copySparse(fs, d.Path, start); err != nil {
+			return err
+		}
+	}
+	return os.Remove(fs)
+}
+
+// readMachine reads the machine in the cache entry dir: one that was made there, or a layer's.
+func readMachine(dir string) (Machine, error) {
+	m := Machine{Image: Image{Kernel: filepath.Join(dir, "kernel"), Initrd: filepath.Join(dir, "initrd")}, Dir: dir}
+	for _, f := range []struct {
+		name string
+		to   *string
+	}{{"release", &m.Release}, {"id", &m.id}} {
+		text, err := os.ReadFile(filepath.Join(dir, f.name))
+		if err != nil {
+			return m, fmt.Errorf("read the machine: %w", err)
+		}
+		*f.to = string(text)
+	}
+	for _, name := range members {
+		m.Disks = append(m.Disks, Disk{Serial: name, Path: filepath.Join(dir, name+".img")})
+	}
+	return m, nil
+}
+
+// Config is what boots the machine, from new layers in dir over its disks. The caller may add to it; files that are laid
+// over the initramfs are not in the root file system.
+func (m Machine) Config(ctx context.Context, dir string) (Config, error) {
+	c := Config{Image: m.Image, Args: slices.Clone(machineArgs), Dir: dir}
+	for _, d := range m.Disks {
+		layer, err := d.Overlay(ctx, filepath.Join(dir, d.Serial+".qcow2"))
+		if err != nil {
+			return c, err
+		}
+		c.Disks = append(c.Disks, layer)
+	}
+	return c, nil
+}
+
+// writeAll writes small files into dir.
+func writeAll(dir string, files map[string]string) error {
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.TrimSpace(text)), 0o644); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package vm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// agent builds the guests' agent, in the cache, and returns its path.
+func (l *Lab) agent(ctx context.Context) (string, error) {
+	return l.goBuild(ctx, filepath.Join(l.cache, "bin-"+key(l.module)), "vmtest/agent")
+}
+
+// Product builds mdclone-early and mdclone-gen into dir and returns them as they are put into a guest.
+func (l *Lab) Product(ctx context.Context, dir string) ([]File, error) {
+	var files []File
+	for _, name := range []string{"mdclone-early", "mdclone-gen"} {
+		path, err := l.goBuild(ctx, dir, "cmd/"+name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Path: "/usr/sbin/" + name, Mode: 0o755, Host: path})
+	}
+	return files, nil
+}
+
+// goBuild builds the command in the module's directory pkg, static, into dir.
+func (l *Lab) goBuild(ctx context.Context, dir, pkg string) (string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, filepath.Base(pkg))
+	unlock, err := lock(ctx, path+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	_, err = output(ctx, "env", "-C", l.module, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64",
+		"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "./"+pkg)
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", pkg, err)
+	}
+	return path, nil
+}

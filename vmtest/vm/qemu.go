@@ -1,0 +1,106 @@
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mdclone/vmtest/wire"
+)
+
+// Config is a virtual machine to start.
+type Config struct {
+	Suite string   // the Debian suite whose bare guest boots, if Image is zero; bookworm by default
+	Image Image    // what boots instead
+	Files []File   // laid over the initramfs, besides the agent in a bare guest
+	Args  []string // more kernel parameters
+	Load  []string // more modules that a bare guest loads at boot
+	Fio   bool     // fio in a bare guest, whose boot takes longer then
+
+	Disks  []Disk // named vda, vdb, ... in this order, by bus
+	Memory int    // MiB, 1024 by default
+	CPUs   int    // 2 by default
+
+	SCSI     bool     // a SCSI controller even if no disk is on it yet
+	USB      bool     // likewise USB
+	Watchdog bool     // an i6300esb, which powers the machine off
+	QEMU     []string // more arguments for QEMU
+
+	Dir string // a directory for what belongs to this run, which must exist
+}
+
+// The ids of the controllers.
+const (
+	scsiBus = "hba-scsi"
+	usbBus  = "hba-usb"
+)
+
+// The file descriptors that QEMU inherits: one end each of a pair of sockets.
+const (
+	fdConsole = 3 + iota
+	fdQMP
+	fdAgent
+)
+
+// has tells whether the machine has a controller for bus.
+func (c Config) has(bus Bus) bool {
+	return bus == SCSI && c.SCSI || bus == USB && c.USB ||
+		slices.ContainsFunc(c.Disks, func(d Disk) bool { return d.bus() == bus })
+}
+
+// kernelArgs are every machine's kernel parameters. With no_timer_check a busy host does not make the kernel think that
+// the machine's timer is broken, and panic (arch/x86/kernel/apic/io_apic.c, Linux 6.12).
+var kernelArgs = []string{"console=ttyS0", "panic=-1", "no_timer_check", "mitigations=off", "cryptomgr.notests"}
+
+// qemuArgs is QEMU's command line for c: a pure function of it.
+func qemuArgs(c Config, accel string) ([]string, error) {
+	memory, cpus := 1024, 2
+	if c.Memory != 0 {
+		memory = c.Memory
+	}
+	if c.CPUs != 0 {
+		cpus = c.CPUs
+	}
+	args := []string{
+		"-machine", "pc", "-accel", accel, "-cpu", "max", "-smp", strconv.Itoa(cpus), "-m", strconv.Itoa(memory),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", fdConsole), "-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fdQMP), "-mon", "chardev=qmp,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", fdAgent),
+		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + wire.Port,
+		"-kernel", c.Image.Kernel, "-initrd", c.Image.Initrd,
+		"-append", strings.Join(append(slices.Clone(kernelArgs), c.Args...), " "),
+	}
+	if c.Watchdog {
+		args = append(args, "-device", "i6300esb", "-action", "watchdog=poweroff")
+	}
+	if c.has(SCSI) {
+		args = append(args, "-device", "virtio-scsi-pci,id="+scsiBus)
+	}
+	if c.has(USB) {
+		args = append(args, "-device", "qemu-xhci,p2=8,p3=0,id="+usbBus)
+	}
+	for _, d := range c.Disks {
+		block, err := d.blockdev()
+		if err != nil {
+			return nil, err
+		}
+		device, err := d.device()
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range []struct {
+			option string
+			value  map[string]any
+		}{{"-blockdev", block}, {"-device", device}} {
+			text, err := json.Marshal(o.value)
+			if err != nil {
+				return nil, fmt.Errorf("disk %s: %w", d.Serial, err)
+			}
+			args = append(args, o.option, string(text))
+		}
+	}
+	return append(args, c.QEMU...), nil
+}

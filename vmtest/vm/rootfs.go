@@ -1,0 +1,130 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// machinePackages are a machine's, besides those that each Debian system has.
+var machinePackages = []string{
+	"busybox", "e2fsprogs", "initramfs-tools", "kmod", "linux-image-cloud-amd64", "lvm2", "mdadm", "systemd-sysv", "udev",
+	"zstd",
+}
+
+// masked are units that only cost time in a machine that lives for minutes, without network and users. What starts
+// arrays and volumes is as Debian has it.
+var masked = []string{
+	"dev-hugepages.mount", "dev-mqueue.mount", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+	"fstrim.timer", "getty.target", "mdcheck_continue.timer", "mdcheck_start.timer", "mdmonitor.service",
+	"mdmonitor-oneshot.timer", "modprobe@.service", "proc-sys-fs-binfmt_misc.automount", "serial-getty@ttyS0.service",
+	"sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
+	"systemd-binfmt.service", "systemd-logind.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service",
+	"systemd-pstore.service", "systemd-tmpfiles-clean.timer", "systemd-update-utmp.service",
+	"systemd-update-utmp-runlevel.service",
+}
+
+// blacklisted are modules that udev would load for hardware that nothing here uses.
+var blacklisted = []string{
+	"aesni_intel", "ata_generic", "ata_piix", "button", "crc32_pclmul", "crct10dif_pclmul", "ghash_clmulni_intel", "i2c_piix4",
+	"kvm", "kvm_amd", "polyval_clmulni", "powernow_k8", "psmouse", "sha1_ssse3", "sha256_ssse3", "sha512_ssse3",
+}
+
+// hook puts into the initramfs what this machine's disks need: it is not built where it runs, so initramfs-tools cannot
+// find out by itself.
+const hook = `#!/bin/sh
+[ "$1" = prereqs ] && exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules virtio_pci virtio_blk virtio_scsi sd_mod ext4
+`
+
+// settings are the files that make a Debian system this machine, all but what is laid over it for a test.
+var settings = []File{
+	{Path: "/etc/fstab", Data: []byte("/dev/mapper/vg0-root / ext4 errors=remount-ro 0 1\n")},
+	{Path: "/etc/mdadm/mdadm.conf", Data: []byte("HOMEHOST <system>\nMAILADDR root\n" +
+		"ARRAY /dev/md0 metadata=1.2 name=machine:0 UUID=" + MachineArray + "\n")},
+	{Path: "/etc/modprobe.d/machine.conf", Data: []byte("blacklist " + strings.Join(blacklisted, "\nblacklist ") + "\n")},
+	{Path: "/etc/initramfs-tools/hooks/machine", Mode: 0o755, Data: []byte(hook)},
+	{Path: "/etc/initramfs-tools/conf.d/machine.conf", Data: []byte("MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n")},
+}
+
+// unit starts the agent.
+const unit = `[Unit]
+Description=agent of the tests on the host
+
+[Service]
+ExecStart=/usr/local/sbin/agent
+Environment=HOME=/root LANG=C.UTF-8
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// identity are the files that are written last: what Debian's tools would make anew, or is for the tests.
+func identity(agent string) []File {
+	return []File{
+		{Path: "/usr/local/sbin/agent", Mode: 0o755, Host: agent},
+		{Path: "/etc/systemd/system/agent.service", Data: []byte(unit)},
+		{Path: "/etc/hostname", Data: []byte("machine\n")},
+		{Path: "/etc/machine-id", Data: []byte("6d64636c6f6e65007661696c31000001\n")},
+		// Nothing is to be brought up to date at boot.
+		{Path: "/etc/.updated"},
+		{Path: "/var/.updated"},
+	}
+}
+
+// root returns a directory with suite installed, and the initramfs that its own update-initramfs made.
+func (l *Lab) root(ctx context.Context, suite string) (string, error) {
+	_, sum, err := loadAll(settings)
+	if err != nil {
+		return "", err
+	}
+	dir, err := l.entry(ctx, "root-"+suite, key(machinePackages, sum, "1"), func(dir string) error {
+		if os.Getuid() != 0 {
+			return errors.New("a machine's root directory needs root, for the owners of its files")
+		}
+		scratch := filepath.Join(dir, "settings")
+		if err := writeFiles(scratch, settings); err != nil {
+			return err
+		}
+		err := l.debootstrap(ctx, suite, "essential", machinePackages, filepath.Join(dir, "root"),
+			"--setup-hook=sync-in "+scratch+" /", // before mdadm and initramfs-tools look for their configuration
+			// update-initramfs runs once, at the end, not after each package that asks for it.
+			`--essential-hook=chroot "$1" dpkg-divert --quiet --local --rename --add /usr/sbin/update-initramfs`,
+			`--essential-hook=ln -s /bin/true "$1"/usr/sbin/update-initramfs`,
+			`--customize-hook=rm "$1"/usr/sbin/update-initramfs`,
+			`--customize-hook=chroot "$1" dpkg-divert --quiet --local --rename --remove /usr/sbin/update-initramfs`,
+			"--customize-hook=sync-in "+scratch+" /", // over what the packages have made
+			`--customize-hook=chroot "$1" update-initramfs -c -k all`,
+			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/info/*",
+			"--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+		)
+		return errors.Join(err, os.RemoveAll(scratch))
+	})
+	return filepath.Join(dir, "root"), err
+}
+
+// writeFiles writes files below dir, which is a root directory where /bin and the like are links into /usr.
+func writeFiles(dir string, files []File) error {
+	for _, f := range files {
+		f, err := f.load()
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(dir, merged(f.Path))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		// A link that is there may lead out of dir.
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := os.WriteFile(path, f.Data, os.FileMode(f.mode())); err != nil {
+			return fmt.Errorf("write %s: %w", f.Path, err)
+		}
+	}
+	return nil
+}
