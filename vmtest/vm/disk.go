@@ -84,7 +84,7 @@ func (d Disk) blockdev() (map[string]any, error) {
 		return nil, fmt.Errorf("disk %s: serial %q: want 1 to 20 bytes", d.Path, d.Serial)
 	}
 	b := map[string]any{
-		"driver": d.format(), "read-only": d.ReadOnly, "discard": "unmap", "detect-zeroes": "unmap",
+		"driver": d.format(), "read-only": d.ReadOnly,
 		"file": map[string]any{"driver": "file", "filename": d.Path},
 	}
 	if d.Block != nil {
