@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,30 +9,32 @@ import (
 	"strings"
 	"time"
 
-	"mdclone/pkg/clone"
 	"mdclone/vmtest/vm"
 )
 
 // Sizes in MiB.
 const (
 	diskSize = 1024
-	edge     = 16 // left alone at both ends of the array
+	edge     = 16 // at both ends of the array, left alone
 )
 
-// chunk is what a bit of the bitmap stands for, in bytes: setUp's 1M.
-const chunk = 1 << 20
-
-// changes is how much is changed before a measurement, in MiB.
+// changes are how much is changed before a measurement, in MiB.
 var changes = []int{16, 400}
 
-// setUp fills the array before it is cloned, and the plain copy too: no case is to pay for space that the host has not
-// allocated yet.
+// setUp makes the array and the clone. All disks are full before anything is measured: nothing is to pay for space that
+// the host has not allocated yet.
 const setUp = `
 	mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --bitmap=internal --bitmap-chunk=1M --assume-clean /dev/vda /dev/vdb
 	dd if=/dev/urandom of=/dev/md0 bs=1M count=$(($(blockdev --getsize64 /dev/md0) >> 20)) oflag=direct status=none
+	vgcreate -qy vg0 /dev/md0
+	lvcreate -qy -Wn -l 100%FREE -n root vg0
+	vgchange -qan vg0
 	mdclone-early adopt /dev/md0 /dev/vdc --name data
 	mdclone-early detach
 	dd if=/dev/md0 of=/dev/vdd bs=1M oflag=direct status=none`
+
+// chunk is what a bit of the bitmap stands for, in bytes: setUp's 1M.
+const chunk = 1 << 20
 
 // quiet waits until md has marked the array clean, and forgets what was read of it.
 const quiet = `
@@ -43,12 +44,11 @@ const quiet = `
 // guest is the virtual machine with the array.
 type guest struct {
 	*vm.VM
-	log  func(format string, args ...any)
 	next int // MiB: where the next change is written
 }
 
-// measure boots a guest and measures everything in it.
-func measure(ctx context.Context, suite string, rounds int, log func(string, ...any)) (_ *results, err error) {
+// bench boots a guest and measures everything in it.
+func bench(ctx context.Context, suite string, limit, rounds int, log func(string, ...any)) (_ *results, err error) {
 	dir, err := os.MkdirTemp("", "mdclone-bench")
 	if err != nil {
 		return nil, err
@@ -58,19 +58,15 @@ func measure(ctx context.Context, suite string, rounds int, log func(string, ...
 	if err != nil {
 		return nil, err
 	}
-	config := vm.Config{Suite: suite, Dir: dir}
-	if config.Files, err = lab.Product(ctx, dir); err != nil {
+	c := vm.Config{Suite: suite, Dir: dir}
+	if c.Files, err = lab.Product(ctx, dir); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"primary-1", "primary-2", "clone", "copy"} {
-		d, err := vm.NewDisk(dir, name, diskSize<<20)
-		if err != nil {
-			return nil, err
-		}
-		config.Disks = append(config.Disks, d)
+	if err := addDisks(&c, limit); err != nil {
+		return nil, err
 	}
 	log("starting a guest of %s", suite)
-	v, err := lab.Start(ctx, config)
+	v, err := lab.Start(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -80,25 +76,45 @@ func measure(ctx context.Context, suite string, rounds int, log func(string, ...
 		}
 		err = errors.Join(err, v.Close())
 	}()
-	g := &guest{VM: v, log: log, next: edge}
-	log("Linux %s is up; setting up the array", v.Release())
+	log("Linux %s is up; making array and clone", v.Release())
+	g := &guest{VM: v, next: edge}
 	if _, err := g.script(ctx, setUp); err != nil {
 		return nil, fmt.Errorf("set up: %w", err)
 	}
-	r := &results{suite: suite, release: v.Release(), rounds: rounds, samples: map[key][]sample{}}
+	r := &results{suite: suite, release: v.Release(), limit: limit, rounds: rounds, samples: map[key][]sample{}}
 	for range rounds {
 		for _, mib := range changes {
 			for _, w := range ways {
 				s, err := g.measure(ctx, w, mib)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %d MiB: %w", w.name, mib, err)
+					return nil, fmt.Errorf("%s, %d MiB changed: %w", w.name, mib, err)
 				}
-				log("%d MiB changed, %s: %.2f s", mib, w.name, s.seconds)
-				r.samples[key{mib, w.name}] = append(r.samples[key{mib, w.name}], s)
+				log("%s, %d MiB changed: %.2f s", w.name, mib, s.seconds)
+				r.add(w, mib, s)
 			}
 		}
 	}
 	return r, v.PowerOff(ctx)
+}
+
+// addDisks adds the primaries vda and vdb, the clone vdc and the plain copy vdd. With a limit, in MiB/s, the last two are
+// written no faster: like a USB drive beside the disks of the machine.
+func addDisks(c *vm.Config, limit int) error {
+	for _, name := range []string{"primary-1", "primary-2", "clone", "copy"} {
+		d, err := vm.NewDisk(c.Dir, name, diskSize<<20)
+		if err != nil {
+			return err
+		}
+		if limit > 0 && !strings.HasPrefix(name, "primary") {
+			c.QEMU = append(c.QEMU, "-object", fmt.Sprintf("throttle-group,id=%s-limit,x-bps-write=%d", name, limit<<20))
+			d.Block = map[string]any{
+				"driver": "throttle", "throttle-group": name + "-limit",
+				"file": map[string]any{"driver": "file", "filename": d.Path},
+			}
+		}
+		c.Disks = append(c.Disks, d)
+	}
+	return nil
 }
 
 // measure changes mib MiB of the array and brings a disk up to date.
@@ -111,7 +127,7 @@ func (g *guest) measure(ctx context.Context, w way, mib int) (s sample, err erro
 		return s, err
 	}
 	start := time.Now()
-	out, err := g.script(ctx, w.do)
+	s.stdout, err = g.script(ctx, w.do)
 	s.seconds = time.Since(start).Seconds()
 	if err != nil {
 		return s, err
@@ -121,26 +137,18 @@ func (g *guest) measure(ctx context.Context, w way, mib int) (s sample, err erro
 		return s, err
 	}
 	s.written = after - before
-	if w.account {
-		var r clone.Result
-		if err := json.Unmarshal([]byte(out), &r); err != nil {
-			return s, fmt.Errorf("%w in %s", err, out)
+	if w.parts != nil {
+		if s.parts, err = w.parts(s); err != nil {
+			return s, err
 		}
-		if r.VerifiedBytes < uint64(mib)<<20 {
-			return s, fmt.Errorf("not all that was copied was compared: %s", out)
-		}
-		s.parts = r.Seconds
 	}
 	_, err = g.script(ctx, w.after)
 	return s, err
 }
 
-// change writes mib MiB where the change before did not, and returns the bytes that the bitmap names then. A plain copy
-// does not care, and leaves the bitmap as it is: for it they are what would have been written.
+// change writes mib MiB behind the last change, and returns the bytes that the bitmap names then. A plain copy does not
+// care and leaves the bitmap as it is: for it, those are what would have been written.
 func (g *guest) change(ctx context.Context, w way, mib int) (dirty float64, err error) {
-	if _, err = g.script(ctx, w.before); err != nil {
-		return 0, err
-	}
 	if w.top == "" {
 		_, err = g.script(ctx, quiet)
 		return float64(mib << 20), err
@@ -148,7 +156,7 @@ func (g *guest) change(ctx context.Context, w way, mib int) (dirty float64, err 
 	if g.next+mib > diskSize-edge {
 		g.next = edge
 	}
-	write := fmt.Sprintf("dd if=/dev/urandom of=%s bs=1M count=%d seek=%d oflag=direct status=none", w.top, mib, g.next)
+	write := fmt.Sprintf("%s\ndd if=/dev/urandom of=%s bs=1M count=%d seek=%d oflag=direct status=none", w.before, w.top, mib, g.next)
 	g.next += mib
 	if _, err = g.script(ctx, write+quiet); err != nil {
 		return 0, err
@@ -172,7 +180,7 @@ func (g *guest) number(ctx context.Context, text string) (float64, error) {
 	return strconv.ParseFloat(strings.TrimSpace(out), 64)
 }
 
-// script runs a bash script, of which every command must succeed.
+// script runs a bash script, of which every command must succeed, and returns its stdout.
 func (g *guest) script(ctx context.Context, text string) (string, error) {
 	r, err := g.Run(ctx, "bash", "-euo", "pipefail", "-c", text)
 	if err != nil {

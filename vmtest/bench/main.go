@@ -29,14 +29,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	suite := flags.String("suite", "bookworm", "the Debian `release` whose kernel and mdadm are used")
+	limit := flags.Int("limit", 0, "how fast clone and copy can be written, in `MiB/s`, as if they were slow drives; 0 is no limit")
 	rounds := flags.Int("rounds", 1, "how often everything is measured; the table shows medians")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
 		return 2
-	case flags.NArg() > 0 || *rounds < 1:
-		fmt.Fprintln(stderr, "bench: error: want no arguments, and at least one round")
+	case flags.NArg() > 0 || *limit < 0 || *rounds < 1:
+		fmt.Fprintln(stderr, "bench: error: want no arguments, no negative limit, and at least one round")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
@@ -48,9 +49,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	log := func(format string, args ...any) {
 		fmt.Fprintf(stderr, "%4.0f s  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
 	}
-	r, err := measure(ctx, *suite, *rounds, log)
+	r, err := bench(ctx, *suite, *limit, *rounds, log)
 	if err == nil {
-		err = r.print(stdout)
+		err = r.write(stdout)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "bench: error: %v\n", err)

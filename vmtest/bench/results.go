@@ -5,25 +5,32 @@ import (
 	"io"
 	"slices"
 	"text/tabwriter"
+
+	"mdclone/pkg/clone"
 )
 
-// key names a row: how much was changed, in MiB, and the way.
+// key names a row of the table.
 type key struct {
-	mib int
 	way string
+	mib int // how much was changed
 }
 
-// results is what was measured.
+// results are all that was measured.
 type results struct {
 	suite, release string
-	rounds         int
+	limit, rounds  int
 	samples        map[key][]sample
 }
 
-// median is that of one figure of all rounds.
-func (r *results) median(k key, figure func(sample) float64) float64 {
+func (r *results) add(w way, mib int, s sample) {
+	k := key{w.name, mib}
+	r.samples[k] = append(r.samples[k], s)
+}
+
+// median is the median of one figure over the rounds.
+func (r *results) median(w way, mib int, figure func(sample) float64) float64 {
 	var all []float64
-	for _, s := range r.samples[k] {
+	for _, s := range r.samples[key{w.name, mib}] {
 		all = append(all, figure(s))
 	}
 	slices.Sort(all)
@@ -31,78 +38,93 @@ func (r *results) median(k key, figure func(sample) float64) float64 {
 	return (all[(n-1)/2] + all[n/2]) / 2
 }
 
-func (r *results) seconds(k key) float64 {
-	return r.median(k, func(s sample) float64 { return s.seconds })
+func (r *results) seconds(w way, mib int) float64 {
+	return r.median(w, mib, func(s sample) float64 { return s.seconds })
 }
 
-// speedUp is how many times as fast as the article's procedure a way was.
-func (r *results) speedUp(k key) float64 { return r.seconds(key{k.mib, article.name}) / r.seconds(k) }
-
-// overhead is how many bytes were written to the disk for each that the bitmap named.
-func (r *results) overhead(k key) float64 {
-	return r.median(k, func(s sample) float64 { return s.written / s.dirty })
+func (r *results) part(w way, mib int, part func(clone.Seconds) float64) float64 {
+	return r.median(w, mib, func(s sample) float64 { return part(s.parts) })
 }
 
-// rate is how fast the disk was written while it was copied to, as a share of the plain copy's rate; 0 is not known.
-func (r *results) rate(k key) float64 {
-	ofPlain := r.median(key{k.mib, plain.name}, func(s sample) float64 { return s.written / s.seconds })
-	return r.median(k, func(s sample) float64 {
-		switch {
-		case k.way == plain.name:
-			return s.written / s.seconds / ofPlain
-		case s.parts.Sync == 0:
+// speedUp is how many times as fast as the article's procedure a way is.
+func (r *results) speedUp(w way, mib int) float64 {
+	return r.seconds(article, mib) / r.seconds(w, mib)
+}
+
+// overhead is how many bytes are written to the disk for each that the bitmap named.
+func (r *results) overhead(w way, mib int) float64 {
+	return r.median(w, mib, func(s sample) float64 { return s.written / s.dirty })
+}
+
+// rate is how fast a way copies, as a share of the plain copy's rate; 0 is not known.
+func (r *results) rate(w way, mib int) float64 {
+	rate := func(s sample) float64 {
+		if s.parts.Sync == 0 {
 			return 0
 		}
-		return s.written / s.parts.Sync / ofPlain
-	})
+		return s.written / s.parts.Sync
+	}
+	return r.median(w, mib, rate) / r.median(plain, mib, rate)
 }
 
-// goal is a figure that the project promises.
+// goal is a figure that the project wants to reach.
 type goal struct {
-	text   string
-	got    float64
-	bound  float64
-	atMost bool // the bound is an upper one
+	text      string
+	got, want float64
+	atMost    bool // want is an upper bound
 }
 
-func (g goal) met() bool { return g.got >= g.bound && !g.atMost || g.got <= g.bound && g.atMost }
+func (g goal) met() bool {
+	if g.atMost {
+		return g.got <= g.want
+	}
+	return g.got >= g.want
+}
+
+func (g goal) String() string {
+	verdict, bound := "missed", "at least"
+	if g.met() {
+		verdict = "met"
+	}
+	if g.atMost {
+		bound = "at most"
+	}
+	return fmt.Sprintf("%-6s  %s: %.2f, wanted %s %g", verdict, g.text, g.got, bound, g.want)
+}
 
 func (r *results) goals() []goal {
 	few, many := changes[0], changes[len(changes)-1]
+	const faster, copying = "%d MiB, %s: times as fast as the article's procedure", "%d MiB, %s: rate of copying, of the plain copy's"
 	var overhead float64
-	rate := r.rate(key{many, online.name})
-	for _, w := range []way{online, offline} {
-		for _, mib := range changes {
-			overhead = max(overhead, r.overhead(key{mib, w.name}))
-		}
-		rate = min(rate, r.rate(key{many, w.name}))
+	for _, mib := range changes {
+		overhead = max(overhead, r.overhead(online, mib), r.overhead(offline, mib))
 	}
 	return []goal{
-		{fmt.Sprintf("running system, %d MiB: times as fast as the article's procedure", few), r.speedUp(key{few, online.name}), 10, false},
-		{fmt.Sprintf("rescue shell, %d MiB: times as fast as the article's procedure", few), r.speedUp(key{few, offline.name}), 30, false},
-		{"bytes written for each changed one", overhead, 1.05, true},
-		{fmt.Sprintf("copying %d MiB: rate as a share of the plain copy's", many), rate, 0.9, false},
+		{text: fmt.Sprintf(faster, few, online.name), got: r.speedUp(online, few), want: 10},
+		{text: fmt.Sprintf(faster, few, offline.name), got: r.speedUp(offline, few), want: 30},
+		{text: "bytes written to the clone for each that was marked changed", got: overhead, want: 1.05, atMost: true},
+		{text: fmt.Sprintf(copying, many, online.name), got: r.rate(online, many), want: 0.9},
+		{text: fmt.Sprintf(copying, many, offline.name), got: r.rate(offline, many), want: 0.9},
 	}
 }
 
 // print prints the table and the goals.
-func (r *results) print(w io.Writer) error {
-	fmt.Fprintf(w, "A mirror of %d MiB, Linux %s (%s), medians of %d\n\n", diskSize, r.release, r.suite, r.rounds)
+func (r *results) write(w io.Writer) error {
+	speed := "as fast as the host can"
+	if r.limit > 0 {
+		speed = fmt.Sprintf("written at %d MiB/s at most", r.limit)
+	}
+	fmt.Fprintf(w, "%s, Linux %s; disks of %d MiB, the clone and the copy %s; medians of %d\n\n", r.suite, r.release, diskSize, speed, r.rounds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "changed\tway\tseconds\tsync\tsettle\tverify\tdetach\twritten/changed\trate/plain\tspeed-up\t")
+	fmt.Fprintln(t, "changed\tway\tseconds\tsync\tsettle\tverify\tdetach\twritten/changed\trate/copy\tspeed-up\t")
 	for _, mib := range changes {
 		for _, w := range ways {
-			k := key{mib, w.name}
-			fmt.Fprintf(t, "%d MiB\t%s\t%.2f\t", mib, w.name, r.seconds(k))
-			for _, part := range []func(sample) float64{
-				func(s sample) float64 { return s.parts.Sync },
-				func(s sample) float64 { return s.parts.Settle },
-				func(s sample) float64 { return s.parts.Verify },
-				func(s sample) float64 { return s.parts.Detach },
-			} {
-				fmt.Fprintf(t, "%s\t", known("%.2f", r.median(k, part)))
-			}
-			fmt.Fprintf(t, "%.2f\t%s\t%.1f\t\n", r.overhead(k), known("%.2f", r.rate(k)), r.speedUp(k))
+			fmt.Fprintf(t, "%d MiB\t%s\t%.2f\t%s\t%s\t%s\t%s\t%.2f\t%s\t%.1f\t\n", mib, w.name, r.seconds(w, mib),
+				known(r.part(w, mib, func(s clone.Seconds) float64 { return s.Sync })),
+				known(r.part(w, mib, func(s clone.Seconds) float64 { return s.Settle })),
+				known(r.part(w, mib, func(s clone.Seconds) float64 { return s.Verify })),
+				known(r.part(w, mib, func(s clone.Seconds) float64 { return s.Detach })),
+				r.overhead(w, mib), known(r.rate(w, mib)), r.speedUp(w, mib))
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -110,22 +132,15 @@ func (r *results) print(w io.Writer) error {
 	}
 	fmt.Fprintln(w)
 	for _, g := range r.goals() {
-		at, verdict := "at least", "missed"
-		if g.atMost {
-			at = "at most"
-		}
-		if g.met() {
-			verdict = "met"
-		}
-		fmt.Fprintf(w, "%-6s  %s: %.2f, wanted %s %g\n", verdict, g.text, g.got, at, g.bound)
+		fmt.Fprintln(w, g)
 	}
 	return nil
 }
 
 // known formats a figure, of which 0 is not known.
-func known(format string, figure float64) string {
+func known(figure float64) string {
 	if figure == 0 {
 		return "-"
 	}
-	return fmt.Sprintf(format, figure)
+	return fmt.Sprintf("%.2f", figure)
 }

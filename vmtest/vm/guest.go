@@ -46,7 +46,7 @@ var bare = recipe{
 	},
 	Wanted: []string{
 		"aesni_intel", "af_alg", "algif_hash", "algif_skcipher", "blake2b_generic", "cbc", "crc32c_generic", "crc32c_intel",
-		"cryptd", "dm_dust", "dm_integrity", "dm_log_writes", "dm_thin_pool", "essiv", "libcrc32c", "nls_ascii", "nls_cp437",
+		"cryptd", "dm_dust", "dm_integrity", "dm_log_writes", "dm_thin_pool", "essiv", "i6300esb", "libcrc32c", "nls_ascii", "nls_cp437",
 		"nls_iso8859_1", "sha256_generic", "sha256_ssse3", "uas", "usb_storage", "vfat", "xhci_pci", "xts", "xxhash_generic",
 	},
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // Lab builds what virtual machines boot from, keeps it in a cache and starts them.
@@ -17,6 +18,8 @@ type Lab struct {
 	source Source
 	accel  string // QEMU's -accel
 	module string // root directory of this Go module
+	build  sync.Mutex
+	built  string // path of the agent, "" before it is built; guarded by build
 	log    func(format string, args ...any)
 }
 

@@ -7,9 +7,15 @@ import (
 	"path/filepath"
 )
 
-// agent builds the guests' agent, in the cache, and returns its path.
+// agent builds the guests' agent, in the cache and once, and returns its path.
 func (l *Lab) agent(ctx context.Context) (string, error) {
-	return l.goBuild(ctx, filepath.Join(l.cache, "bin-"+key(l.module)), "vmtest/agent")
+	l.build.Lock()
+	defer l.build.Unlock()
+	var err error
+	if l.built == "" {
+		l.built, err = l.goBuild(ctx, filepath.Join(l.cache, "bin-"+key(l.module)), "vmtest/agent")
+	}
+	return l.built, err
 }
 
 // Product builds mdclone-early and mdclone-gen into dir and returns them as they are put into a guest.

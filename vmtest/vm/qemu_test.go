@@ -60,12 +60,12 @@ func TestQEMUArgs(t *testing.T) {
 	}
 	want := []object{
 		{
-			"driver": "raw", "node-name": "node-p1", "read-only": false, "discard": "unmap", "detect-zeroes": "unmap",
+			"driver": "raw", "node-name": "node-p1", "read-only": false,
 			"file":  object{"driver": "file", "filename": "/p1.img"},
 			"cache": object{"direct": false, "no-flush": true},
 		},
 		{
-			"driver": "qcow2", "node-name": "node-c", "read-only": true, "discard": "unmap", "detect-zeroes": "unmap",
+			"driver": "qcow2", "node-name": "node-c", "read-only": true,
 			"file":  object{"driver": "file", "filename": "/c.qcow2"},
 			"cache": object{"direct": true, "no-flush": false},
 		},

@@ -10,9 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,105 +34,7 @@ type VM struct {
 	err     error         // how it ended; valid after done
 }
 
-// Start starts a virtual machine and waits until its agent is up.
-func (l *Lab) Start(ctx context.Context, c Config) (*VM, error) {
-	v, err := l.Launch(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if err := v.Ready(ctx); err != nil {
-		return nil, errors.Join(err, v.Close())
-	}
-	return v, nil
-}
-
-// Launch starts a virtual machine and returns at once.
-func (l *Lab) Launch(ctx context.Context, c Config) (*VM, error) {
-	if c.Image == (Image{}) {
-		var err error
-		if c, err = l.bareConfig(ctx, c); err != nil {
-			return nil, err
-		}
-	}
-	if len(c.Files) > 0 {
-		layers := []string{c.Image.Initrd}
-		if c.Fio {
-			layers = append(layers, c.Image.fioLayer())
-		}
-		c.Image.Initrd = filepath.Join(c.Dir, "initrd")
-		if err := layOver(layers, c.Files, c.Image.Initrd); err != nil {
-			return nil, err
-		}
-	}
-	args, err := qemuArgs(c, l.accel)
-	if err != nil {
-		return nil, err
-	}
-	return launch(args, l.log)
-}
-
-// bareConfig adds to c what makes it a bare guest.
-func (l *Lab) bareConfig(ctx context.Context, c Config) (Config, error) {
-	if c.Suite == "" {
-		c.Suite = "bookworm"
-	}
-	var err error
-	if c.Image, err = l.Guest(ctx, c.Suite); err != nil {
-		return c, err
-	}
-	agent, err := l.agent(ctx)
-	if err != nil {
-		return c, err
-	}
-	load := slices.Clone(c.Load)
-	if c.has(SCSI) {
-		load = append(load, "virtio_scsi", "sd_mod")
-	}
-	if c.has(USB) {
-		load = append(load, "xhci_pci", "usb_storage", "sd_mod")
-	}
-	c.Files = append([]File{
-		{Path: "/init", Mode: 0o755, Host: agent},
-		{Path: "/mods/more", Data: []byte(strings.Join(load, "\n"))},
-	}, c.Files...)
-	c.Args = append([]string{"loglevel=4", "ipv6.disable=1", "apparmor=0"}, c.Args...)
-	return c, nil
-}
-
-// layOver writes one initramfs to path: the layers, and files over them. Each begins at a multiple of four bytes, as the
-// kernel wants it.
-func layOver(layers []string, files []File, path string) error {
-	out, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	for _, layer := range layers {
-		if err := appendFile(out, layer); err != nil {
-			return errors.Join(err, out.Close())
-		}
-	}
-	if err := overlay(out, files); err != nil {
-		return errors.Join(fmt.Errorf("lay over %s: %w", layers[0], err), out.Close())
-	}
-	return out.Close()
-}
-
-func appendFile(out io.Writer, path string) error {
-	in, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	n, err := io.Copy(out, in)
-	if err == nil {
-		_, err = out.Write(make([]byte, -n&3))
-	}
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", path, err)
-	}
-	return nil
-}
-
+// launch starts QEMU with args.
 func launch(args []string, log func(format string, args ...any)) (*VM, error) {
 	v := &VM{log: log, done: make(chan struct{}), started: time.Now()}
 	cmd := exec.Command("qemu-system-x86_64", args...)
