@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/jessevdk/go-flags"
@@ -70,11 +71,11 @@ const about = `mdclone-early keeps a bootable, bit-for-bit clone of a machine's 
 unplugged. ARRAY is /dev/mdX, mdX, an md UUID or a NAME in /etc/mdclone; left out, it means every array configured there.
 
 EXAMPLES
-  mdclone-early adopt /dev/md0 /dev/sdc    once: make /dev/sdc a clone of the array
-  mdclone-early backup                     plug the clone in, run this, unplug it
-  mdclone-early backup --wait 10m          the same, the clone is plugged in meanwhile
-  mdclone-early status                     what there is, and what the next clone will copy
-  mdclone-early check /dev/sdc             may this drive join now?
+  mdclone-early adopt /dev/md0 /dev/sdc  once: makes /dev/sdc a clone
+  mdclone-early backup                   plug it in, run this, unplug it
+  mdclone-early backup --wait 10m        the same, plugged in meanwhile
+  mdclone-early status                   and what the next one will copy
+  mdclone-early check /dev/sdc           may this drive join now?
 
 EXIT STATUS
   0    done, or nothing to do
@@ -85,9 +86,20 @@ EXIT STATUS
   5    the mirror differs
   130  interrupted; the array is safe, and a rerun resumes`
 
+// flow makes one line of each paragraph, which go-flags then breaks to the terminal's width; lists stay as they are.
+func flow(text string) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		if !strings.Contains(p, "\n  ") {
+			paragraphs[i] = strings.ReplaceAll(p, "\n", " ")
+		}
+	}
+	return strings.Join(paragraphs, "\n\n")
+}
+
 func (p *program) parser() (*flags.Parser, error) {
 	parser := flags.NewNamedParser("mdclone-early", flags.HelpFlag|flags.PassDoubleDash)
-	parser.LongDescription = about
+	parser.LongDescription = flow(about)
 	_, err := parser.AddGroup("Options", "", p)
 	for _, c := range []struct {
 		name, short, long string
@@ -102,7 +114,7 @@ func (p *program) parser() (*flags.Parser, error) {
 		{"status", "show arrays, limits and clones", statusHelp, &statusCommand{program: p}},
 	} {
 		if err == nil {
-			_, err = parser.AddCommand(c.name, c.short, c.long, c.command)
+			_, err = parser.AddCommand(c.name, c.short, flow(c.long), c.command)
 		}
 	}
 	return parser, err

@@ -16,6 +16,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/sysfs"
 )
 
 // Freezing a file system, suspending a dm device or making an array read-only and then dying would hang the machine. So
@@ -98,7 +101,7 @@ func undoing(args []string) (undo func() error, bound <-chan time.Time, closer i
 }
 
 func thaw(fd int) error {
-	if err := unix.IoctlSetInt(fd, fiThaw, 0); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: not frozen
+	if err := md.IoctlPlain(fd, fiThaw); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: not frozen
 		return fmt.Errorf("thaw: %w", err)
 	}
 	return nil
@@ -166,7 +169,7 @@ func freezeAndThaw(mount string) error {
 	}
 	defer dir.Close()
 	return guarded([]string{"thaw", mount}, func() error {
-		err := unix.IoctlSetInt(int(dir.Fd()), fiFreeze, 0)
+		err := md.IoctlPlain(int(dir.Fd()), fiFreeze)
 		if errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("freeze %s: %w", mount, errNotOurs)
 		}
@@ -278,10 +281,13 @@ func dmCall(control int, request uintptr, dev string, flags uint32) (uint32, err
 	r := dmRequest{version: [3]uint32{4, 0, 0}, flags: flags}
 	r.dataSize, r.dataStart = uint32(unsafe.Sizeof(r)), uint32(unsafe.Sizeof(r))
 	r.dev = mi&0xff | ma<<8 | (mi&^0xff)<<12 // huge_encode_dev
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(control), request, uintptr(unsafe.Pointer(&r)))
+	_, err := sysfs.Again(func() (uintptr, error) {
+		v, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(control), request, uintptr(unsafe.Pointer(&r)))
+		if e != 0 {
+			return 0, e
+		}
+		return v, nil
+	})
 	runtime.KeepAlive(&r)
-	if e != 0 {
-		return 0, e
-	}
-	return r.flags, nil
+	return r.flags, err
 }

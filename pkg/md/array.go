@@ -264,7 +264,7 @@ func (a Array) ReAdd(path string, s *Superblock) error {
 	if s.FailFast {
 		info.state |= diskFailFast
 	}
-	fd, err := unix.Open(a.Path(), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := sysfs.Again(func() (int, error) { return unix.Open(a.Path(), unix.O_RDWR|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return &os.PathError{Op: "open", Path: a.Path(), Err: err}
 	}

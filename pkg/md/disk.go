@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/sysfs"
 )
 
 // directAlign suits every logical block size that md RAID1 can have below it (512 to 4096 bytes).
@@ -30,7 +32,7 @@ type Disk struct {
 
 // OpenDisk opens a block device with O_DIRECT and the flags given (unix.O_RDONLY, unix.O_RDWR, unix.O_EXCL).
 func OpenDisk(path string, flags int) (*Disk, error) {
-	fd, err := unix.Open(path, flags|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	fd, err := sysfs.Again(func() (int, error) { return unix.Open(path, flags|unix.O_DIRECT|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -54,9 +56,8 @@ func (d *Disk) Close() error { return unix.Close(d.fd) }
 // ReadAligned fills b, an AlignedBuffer, from byte off; both multiples of the logical block.
 func (d *Disk) ReadAligned(b []byte, off int64) error {
 	for done := 0; done < len(b); {
-		n, err := unix.Pread(d.fd, b[done:], off+int64(done))
+		n, err := sysfs.Again(func() (int, error) { return unix.Pread(d.fd, b[done:], off+int64(done)) })
 		switch {
-		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return fmt.Errorf("read %s at %d: %w", d.path, off, err)
 		case n == 0:
@@ -70,12 +71,12 @@ func (d *Disk) ReadAligned(b []byte, off int64) error {
 
 // WriteAligned writes b, an AlignedBuffer, at byte off and has the device flush it.
 func (d *Disk) WriteAligned(b []byte, off int64) error {
-	n, err := unix.Pwrite(d.fd, b, off)
+	n, err := sysfs.Again(func() (int, error) { return unix.Pwrite(d.fd, b, off) })
 	if err == nil && n != len(b) {
 		err = io.ErrShortWrite
 	}
 	if err == nil {
-		err = unix.Fsync(d.fd)
+		_, err = sysfs.Again(func() (struct{}, error) { return struct{}{}, unix.Fsync(d.fd) })
 	}
 	if err != nil {
 		return fmt.Errorf("write %s at %d: %w", d.path, off, err)
@@ -115,7 +116,7 @@ func Flush(path string) error {
 	}
 	err = f.Sync()
 	if err == nil {
-		if err = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0); err != nil {
+		if err = IoctlPlain(int(f.Fd()), unix.BLKFLSBUF); err != nil {
 			err = &os.PathError{Op: "drop the page cache of", Path: path, Err: err}
 		}
 	}

@@ -35,7 +35,7 @@ const pageSize = 4096
 // buffer is an error, not a silent cut.
 func (f FS) Read(elem ...string) (string, error) {
 	path := f.Path(elem...)
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := Again(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return "", &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -43,9 +43,20 @@ func (f FS) Read(elem ...string) (string, error) {
 	return readFD(fd, path)
 }
 
+// Again makes a system call until no signal interrupts it. Go's scheduler sends signals at any time, and md waits for
+// its lock interruptibly (drivers/md/md.c, mddev_lock, Linux 6.12): EINTR says that nothing was done yet.
+func Again[T any](call func() (T, error)) (T, error) {
+	for {
+		v, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return v, err
+		}
+	}
+}
+
 func readFD(fd int, path string) (string, error) {
 	buf := make([]byte, pageSize+1)
-	n, err := unix.Pread(fd, buf, 0)
+	n, err := Again(func() (int, error) { return unix.Pread(fd, buf, 0) })
 	if err != nil {
 		return "", &os.PathError{Op: "read", Path: path, Err: err}
 	}
@@ -73,11 +84,11 @@ func (f FS) Uint(elem ...string) (uint64, error) {
 // "permission denied".
 func (f FS) Write(value string, elem ...string) error {
 	path := f.Path(elem...)
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := Again(func() (int, error) { return unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return fmt.Errorf("write %q to %s: %w", value, path, err)
 	}
-	_, err = unix.Write(fd, []byte(value))
+	_, err = Again(func() (int, error) { return unix.Write(fd, []byte(value)) })
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		return fmt.Errorf("write %q to %s: %w", value, path, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func tree(t *testing.T, files map[string]string) FS {
@@ -113,5 +115,18 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 func TestWatchOfWhatIsNotThere(t *testing.T) {
 	if _, err := tree(t, nil).Watch("none"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Watch(none) = %v; want it to be missing", err)
+	}
+}
+
+func TestAgain(t *testing.T) {
+	tries := 0
+	got, err := Again(func() (int, error) {
+		if tries++; tries < 3 {
+			return 0, unix.EINTR
+		}
+		return 7, unix.EBUSY
+	})
+	if got != 7 || !errors.Is(err, unix.EBUSY) || tries != 3 {
+		t.Errorf("Again() = %d, %v after %d tries; want 7, EBUSY, 3", got, err, tries)
 	}
 }

@@ -114,7 +114,7 @@ func (r *results) write(w io.Writer) error {
 	if r.limit > 0 {
 		speed = fmt.Sprintf("written at %d MiB/s at most", r.limit)
 	}
-	fmt.Fprintf(w, "%s, Linux %s; disks of %d MiB, the clone and the copy %s; medians of %d\n\n", r.suite, r.release, diskSize, speed, r.rounds)
+	fmt.Fprintf(w, "%s, Linux %s; disks of %d MiB, clone and copy %s; medians of %d\n\n", r.suite, r.release, diskSize, speed, r.rounds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "changed\tway\tseconds\tsync\tsettle\tverify\tdetach\twritten/changed\trate/copy\tspeed-up\t")
 	for _, mib := range changes {
@@ -122,7 +122,7 @@ func (r *results) write(w io.Writer) error {
 			fmt.Fprintf(t, "%d MiB\t%s\t%.2f\t%s\t%s\t%s\t%s\t%.2f\t%s\t%.1f\t\n", mib, w.name, r.seconds(w, mib),
 				known(r.part(w, mib, func(s clone.Seconds) float64 { return s.Sync })),
 				known(r.part(w, mib, func(s clone.Seconds) float64 { return s.Settle })),
-				known(r.part(w, mib, func(s clone.Seconds) float64 { return s.Verify })),
+				share(r.part(w, mib, func(s clone.Seconds) float64 { return s.Verify }), r.seconds(w, mib)),
 				known(r.part(w, mib, func(s clone.Seconds) float64 { return s.Detach })),
 				r.overhead(w, mib), known(r.rate(w, mib)), r.speedUp(w, mib))
 		}
@@ -143,4 +143,12 @@ func known(figure float64) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f", figure)
+}
+
+// share formats a figure that is known, and what part of all it is.
+func share(figure, all float64) string {
+	if figure == 0 {
+		return known(0)
+	}
+	return fmt.Sprintf("%s (%.0f%%)", known(figure), 100*figure/all)
 }

@@ -7,7 +7,7 @@ import (
 	"mdclone/pkg/clone"
 )
 
-// known results: three rounds, of which the middle one counts.
+// sampleResults are three rounds, of which the middle one counts.
 func sampleResults() *results {
 	r := &results{suite: "suite", release: "1.2.3", rounds: 3, samples: map[key][]sample{}}
 	for _, factor := range []float64{3, 1, 2} {
@@ -34,7 +34,7 @@ func TestGoals(t *testing.T) {
 	}
 }
 
-func TestPrint(t *testing.T) {
+func TestWrite(t *testing.T) {
 	var b strings.Builder
 	if err := sampleResults().write(&b); err != nil {
 		t.Fatal(err)
@@ -43,6 +43,7 @@ func TestPrint(t *testing.T) {
 		"16 MiB article's procedure 50.00 - - - - 1.00 - 1.0\n",
 		"400 MiB plain copy of the disk 10.00 10.00 - - - 2.50 1.00 5.0\n",
 		"400 MiB mdclone, running system 4.00 2.00 2.00 - - 1.25 2.50 12.5\n",
+		"16 MiB mdclone, rescue shell 1.00 0.50 - 0.50 (50%) - 1.00 0.32 50.0\n",
 		"missed bytes written to the clone for each that was marked changed: 1.25, wanted at most 1.05\n",
 	} {
 		got := ""
@@ -50,7 +51,7 @@ func TestPrint(t *testing.T) {
 			got += strings.Join(strings.Fields(line), " ") + "\n"
 		}
 		if !strings.Contains(got, want) {
-			t.Errorf("print lacks %q:\n%s", want, b.String())
+			t.Errorf("write lacks %q:\n%s", want, b.String())
 		}
 	}
 }

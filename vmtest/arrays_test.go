@@ -1,0 +1,54 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"strings"
+	"testing"
+
+	"mdclone/pkg/clone"
+)
+
+// TestTwoArrays: /boot and root on two arrays, each with its partition of the one clone drive. One command does both and
+// says once that the drive may be unplugged.
+func TestTwoArrays(t *testing.T) {
+	r := newRig(t, "bookworm", 3)
+	r.Script(`for d in vda vdb vdc; do printf ',60M,L\n,80M,L\n' | sfdisk -q --label gpt /dev/$d; done
+		mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --assume-clean --bitmap=internal --bitmap-chunk=1M /dev/vda1 /dev/vdb1
+		mdadm --create /dev/md1 --run --level=1 --raid-devices=2 --assume-clean --bitmap=internal --bitmap-chunk=1M /dev/vda2 /dev/vdb2`)
+	r.early(0, "adopt", "/dev/md0", "/dev/vdc1", "--name", "boot")
+	r.early(0, "adopt", "/dev/md1", "/dev/vdc2", "--name", "root")
+	if out := r.early(0, "detach", "boot").Stdout; !strings.Contains(out, "not safe to unplug") {
+		t.Errorf("detach of one of two arrays says %q; want that the drive is still in use", out)
+	}
+	if out := r.early(0, "detach").Stdout; strings.Count(out, "\nsafe to unplug\n") != 1 {
+		t.Errorf("detach of both says %q; want once that it is safe to unplug", out)
+	}
+	r.write("/dev/md0", 2, 10)
+	r.write("/dev/md1", 4, 10)
+	got := read[struct {
+		Result string
+		Arrays []clone.Result
+	}](r, r.early(0, "backup", "--json").Stdout)
+	if got.Result != "done" || len(got.Arrays) != 2 || got.Arrays[0].Array != "boot" || got.Arrays[1].Array != "root" {
+		t.Fatalf("backup of all arrays: %+v; want one account with both", got)
+	}
+	for i, want := range []uint64{2 * mib, 4 * mib} {
+		if a := got.Arrays[i]; a.Result != "done" || a.DirtyBytes < want || a.DirtyBytes > want+2*mib {
+			t.Errorf("%s: %+v; want done, about %d bytes", a.Array, a, want)
+		}
+	}
+	part := func(name string) string {
+		return r.Script("dd if=/dev/" + name + " bs=1M skip=3 count=30 iflag=direct status=none | md5sum")
+	}
+	if part("vda2") != part("vdc2") {
+		t.Error("the clone's part of the second array is no copy")
+	}
+	r.Script("mdadm --grow /dev/md0 --bitmap=none")
+	if got := read[struct{ Result string }](r, r.early(3, "backup", "--json").Stdout); got.Result != "refused" {
+		t.Errorf("backup with one array refused: %+v; want the worst, refused", got)
+	}
+	if s := read[clone.Status](r, r.early(0, "status", "--json").Stdout); len(s.Arrays) != 2 {
+		t.Errorf("status shows %d arrays; want 2", len(s.Arrays))
+	}
+}
