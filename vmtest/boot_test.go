@@ -136,15 +136,17 @@ func TestRunningMachine(t *testing.T) {
 		if err := r.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		r = &rig{Machine: BootMachine(t, l, base, func(c *vm.Config) { c.Disks = disks })}
-		if got := strings.TrimSpace(r.File("/sys/block/md0/md/bitmap/time_base")); got != "1" {
-			t.Errorf("time_base = %s after the power cut; want 1, as the bitmap has it: else this test shows nothing", got)
+		if got := readMember(t, primary).Bitmap.DaemonSleep; got != 1 {
+			t.Fatalf("the bitmap on disk has a tick of %d s at the power cut; want 1: else this test shows nothing", got)
 		}
+		// at boot already the udev rule's pin puts it back, as any command does
+		r = &rig{Machine: BootMachine(t, l, base, func(c *vm.Config) { c.Disks = disks })}
 		r.early(0, "status")
 		r.tunables()
 		r.Plugged(d)
 		r.Must("udevadm", "settle")
-		if got := r.account(0, "backup"); got.Mode != "incremental" || got.DirtyBytes > uint64(vm.MachineDisk)/2 {
+		// started without the clone, the primaries list it gone, and all would be compared: minutes, in an emulated machine
+		if got := r.account(0, "backup", "--verify", "changed"); got.Mode != "incremental" || got.DirtyBytes > uint64(vm.MachineDisk)/2 {
 			t.Errorf("backup after the power cut: %+v; want an incremental one", got)
 		}
 		r.tunables()

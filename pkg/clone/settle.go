@@ -19,7 +19,7 @@ import (
 
 const (
 	settlePoll  = 100 * time.Millisecond // the bitmap's contents are not announced
-	settleBound = 60 * time.Second       // in all
+	settleBound = 30 * time.Second       // in all
 	settleQuiet = 3                      // times the stall: nothing was written, and still no bit is cleared
 )
 

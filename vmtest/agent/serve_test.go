@@ -101,10 +101,10 @@ func TestRunTellsHowItEnded(t *testing.T) {
 func TestSignalReachesTheProcessGroup(t *testing.T) {
 	c := start(t)
 	send(t, c, wire.Frame{ID: 1, Op: wire.Run, Argv: []string{"/bin/sh", "-c", "sleep 1000; true"}})
-	send(t, c, wire.Frame{ID: 1, Op: wire.Signal, Code: int(unix.SIGINT)})
+	send(t, c, wire.Frame{ID: 1, Op: wire.Signal, Code: int(unix.SIGTERM)})
 	frames := until(t, c, wire.Exit)
-	if end := frames[len(frames)-1]; end.Signal != int(unix.SIGINT) {
-		t.Errorf("end = %+v; want signal %d", end, unix.SIGINT)
+	if end := frames[len(frames)-1]; end.Signal != int(unix.SIGTERM) {
+		t.Errorf("end = %+v; want signal %d", end, unix.SIGTERM)
 	}
 }
 
