@@ -196,6 +196,9 @@ func (s *session) bringIn(ctx context.Context) error {
 	m, in := state.Member(s.drive.Name)
 	if in = in && !m.Has("faulty"); in {
 		s.slot, s.inside = m.Slot, true
+		if x, err := s.env.entry(s.drive.Member.Super.Device); err == nil && x != nil {
+			s.before = x.Events // as it left the last time, before it was let in
+		}
 	} else if err := s.ready(); err != nil {
 		return err
 	}

@@ -253,11 +253,9 @@ func (s *session) touchBefore() (uint64, error) {
 	if len(state.EmptySlots()) > 0 {
 		return 0, nil
 	}
-	m, err := s.readPrimary()
-	if err != nil {
-		return 0, err
-	}
-	need := max(m.Super.Events, s.before+1)
+	// not up to the array's events of this moment: going clean takes the last one back, and Events Cleared with it
+	// (md-bitmap.c, md_bitmap_update_sb, "rocking back to read-only", Linux 6.12)
+	need := s.before + 1
 	if _, err := s.touch(); err != nil {
 		s.env.Log.Warnf("%v; what is copied later rests on the ledger alone", err)
 		return 0, nil

@@ -34,7 +34,7 @@ type session struct {
 	offline bool // nothing is on the array, and it may be made read-only
 
 	slot    int
-	before  uint64    // the drive's events before the join; 0 if it was in already
+	before  uint64    // the drive's events before it was let in; 0 if nothing is recorded of that
 	peer    string    // kernel name of the primary whose disk is read
 	copied  md.Chunks // dirty when the session began: what the sync copies
 	bitmap  *md.Bitmap
