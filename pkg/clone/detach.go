@@ -1,7 +1,6 @@
 package clone
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
@@ -197,96 +195,4 @@ func (s *session) giveUp() error {
 		return err
 	}
 	return s.leaveCanary(m.InSync())
-}
-
-var errNotOffline = errors.New("somebody has the array open")
-
-// settle brings the bitmap to rest, touches the array so that Events Cleared passes the clone, and compares what was
-// copied, in the way that suits an array in use or not.
-func (s *session) settle(ctx context.Context) error {
-	start := s.env.Now()
-	need, err := s.touchBefore()
-	if err != nil {
-		return err
-	}
-	if s.offline {
-		frozen, err := s.settleOffline(ctx)
-		if err != nil {
-			return err
-		}
-		if frozen {
-			s.result.Seconds.Settle = s.since(start)
-			if err := s.clearedNow(need); err != nil {
-				return err
-			}
-			return s.compareCopied(ctx, s.copied, true)
-		}
-		s.env.Log.Warnf("%s: %v, so the bitmap is waited for", s.Array.Name, errNotOffline)
-	}
-	state, err := s.Array.State()
-	if err != nil {
-		return err
-	}
-	clear := s.copied
-	if len(state.EmptySlots()) == 0 { // with a slot empty no bit is ever cleared
-		if clear, err = s.settleOnline(ctx, need); err != nil {
-			return err
-		}
-	}
-	s.result.Seconds.Settle = s.since(start)
-	if s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(clear)); s.result.LeftDirtyBytes > 0 {
-		s.env.Log.Infof("%s of what was copied is still, or again, marked changed: the next cycle copies it once more",
-			report.Bytes(s.result.LeftDirtyBytes))
-	}
-	return s.compareCopied(ctx, clear, false)
-}
-
-func (s *session) since(start time.Time) float64 { return s.env.Now().Sub(start).Seconds() }
-
-// touchBefore touches the array while the clone is in it, and returns the Events Cleared that this must lead to; 0 where
-// it cannot move (a slot is empty) or nothing may be touched.
-func (s *session) touchBefore() (uint64, error) {
-	state, err := s.Array.State()
-	if err != nil {
-		return 0, err
-	}
-	if len(state.EmptySlots()) > 0 {
-		return 0, nil
-	}
-	// not up to the array's events of this moment: going clean takes the last one back, and Events Cleared with it
-	// (md-bitmap.c, md_bitmap_update_sb, "rocking back to read-only", Linux 6.12)
-	need := s.before + 1
-	if _, err := s.touch(); err != nil {
-		s.env.Log.Warnf("%v; what is copied later rests on the ledger alone", err)
-		return 0, nil
-	}
-	return need, nil
-}
-
-// clearedNow says so if Events Cleared did not move although the array is at rest.
-func (s *session) clearedNow(need uint64) error {
-	m, err := s.readPrimary()
-	if err != nil {
-		return err
-	}
-	moved, err := s.cleared(m, need)
-	s.moved = need != 0 && moved
-	if err == nil && !moved {
-		s.env.Log.Warnf("%s: Events Cleared did not move past event %d", s.Array.Name, need)
-	}
-	return err
-}
-
-// compareCopied is --verify changed.
-func (s *session) compareCopied(ctx context.Context, chunks md.Chunks, frozen bool) error {
-	if s.verify != config.VerifyChanged || !s.synced {
-		return nil
-	}
-	start := s.env.Now()
-	err := s.compareChunks(ctx, chunks, frozen)
-	s.result.Seconds.Verify += s.since(start)
-	if err == nil && s.result.MismatchedSectors == 0 {
-		s.done = config.VerifyChanged
-	}
-	return err
 }

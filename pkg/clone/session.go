@@ -44,7 +44,6 @@ type session struct {
 	inside  bool          // the drive is in the array because of us, or was before
 	written uint64        // sectors written to the drive when the session began
 	result  *Result
-	began   time.Time
 }
 
 // Seconds is how long each part of a cycle took.
@@ -75,7 +74,7 @@ type Result struct {
 
 // open finds the drive and judges it. Nothing is changed yet.
 func (t *Target) open(ctx context.Context, opts Options) (*session, error) {
-	s := &session{Target: t, opts: opts, began: t.env.Now(), result: &Result{Array: t.Conf.Name, Mode: "incremental"}}
+	s := &session{Target: t, opts: opts, result: &Result{Array: t.Conf.Name, Mode: "incremental"}}
 	d, err := t.awaitDrive(ctx, opts)
 	if err != nil {
 		return s, err
@@ -235,3 +234,6 @@ func (e *Env) sectorsWritten(name string) (uint64, error) {
 	}
 	return n, nil
 }
+
+// since is how many seconds have passed.
+func (s *session) since(start time.Time) float64 { return s.env.Now().Sub(start).Seconds() }

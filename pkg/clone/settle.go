@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 )
 
 // Settling is waiting until the bitmap on disk says of what was copied that it is in sync, so that the next cycle does
@@ -48,6 +49,80 @@ func (w *settleWatch) see(dirty md.Chunks, now time.Time, written bool) (settled
 	stalled := now.Sub(w.progress)
 	// what was written while a slot was empty and the copy had passed it already is cleared by the next sync only
 	return w.pending.Count() == 0 || written && stalled > w.stall || stalled > settleQuiet*w.stall
+}
+
+// settle brings the bitmap to rest, touches the array so that Events Cleared passes the clone, and compares what was
+// copied, in the way that suits an array in use or not.
+func (s *session) settle(ctx context.Context) error {
+	start := s.env.Now()
+	need, err := s.touchBefore()
+	if err != nil {
+		return err
+	}
+	if s.offline {
+		frozen, err := s.settleOffline(ctx)
+		if err != nil {
+			return err
+		}
+		if frozen {
+			s.result.Seconds.Settle = s.since(start)
+			if err := s.clearedNow(need); err != nil {
+				return err
+			}
+			return s.compareCopied(ctx, s.copied, true)
+		}
+		s.env.Log.Warnf("somebody has %s open, so the bitmap is waited for", s.Array.Name)
+	}
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	clear := s.copied
+	if len(state.EmptySlots()) == 0 { // with a slot empty no bit is ever cleared
+		if clear, err = s.settleOnline(ctx, need); err != nil {
+			return err
+		}
+	}
+	s.result.Seconds.Settle = s.since(start)
+	if s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(clear)); s.result.LeftDirtyBytes > 0 {
+		s.env.Log.Infof("%s of what was copied is still, or again, marked changed: the next cycle copies it once more",
+			report.Bytes(s.result.LeftDirtyBytes))
+	}
+	return s.compareCopied(ctx, clear, false)
+}
+
+// touchBefore touches the array while the clone is in it, and returns the Events Cleared that this must lead to; 0 where
+// it cannot move (a slot is empty) or nothing may be touched.
+func (s *session) touchBefore() (uint64, error) {
+	state, err := s.Array.State()
+	if err != nil {
+		return 0, err
+	}
+	if len(state.EmptySlots()) > 0 {
+		return 0, nil
+	}
+	// not up to the array's events of this moment: going clean takes the last one back, and Events Cleared with it
+	// (md-bitmap.c, md_bitmap_update_sb, "rocking back to read-only", Linux 6.12)
+	need := s.before + 1
+	if _, err := s.touch(); err != nil {
+		s.env.Log.Warnf("%v; what is copied later rests on the ledger alone", err)
+		return 0, nil
+	}
+	return need, nil
+}
+
+// clearedNow says so if Events Cleared did not move although the array is at rest.
+func (s *session) clearedNow(need uint64) error {
+	m, err := s.readPrimary()
+	if err != nil {
+		return err
+	}
+	moved, err := s.cleared(m, need)
+	s.moved = need != 0 && moved
+	if err == nil && !moved {
+		s.env.Log.Warnf("%s: Events Cleared did not move past event %d", s.Array.Name, need)
+	}
+	return err
 }
 
 // settleOnline waits for the ticks of the bitmap's daemon, and for Events Cleared to pass need on the clone's own disk;

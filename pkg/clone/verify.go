@@ -246,3 +246,17 @@ func (s *session) agree() error {
 		"usable clone", s.drive.Name, s.result.MismatchedSectors).
 		Hint("swap on the array can differ without harm while the system runs; compare offline to be certain")
 }
+
+// compareCopied is --verify changed.
+func (s *session) compareCopied(ctx context.Context, chunks md.Chunks, frozen bool) error {
+	if s.verify != config.VerifyChanged || !s.synced {
+		return nil
+	}
+	start := s.env.Now()
+	err := s.compareChunks(ctx, chunks, frozen)
+	s.result.Seconds.Verify += s.since(start)
+	if err == nil && s.result.MismatchedSectors == 0 {
+		s.done = config.VerifyChanged
+	}
+	return err
+}

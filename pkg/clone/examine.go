@@ -1,0 +1,169 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// What adopt looks at before it changes anything.
+
+func refused(v Verdict) error {
+	return &report.Error{Exit: report.Refused, Reasons: v.Reasons, Hints: v.Hints}
+}
+
+// examine refuses what must not be adopted. Nothing is changed.
+func (a *adoption) examine(path string) error {
+	var err error
+	if a.drive, err = a.env.readDrive(path); err != nil {
+		return report.Fail(report.Usage, "no-such-drive", "%w", err)
+	}
+	if a.facts, err = a.Facts(a.drive); err != nil {
+		return err
+	}
+	f := a.facts
+	if a.drive.Member != nil {
+		a.result.Clone = a.drive.Member.Super.Device
+	}
+	for _, r := range []rule{noPrimary, unfitArray, unfitDevice, tooSmallRequests} {
+		if v, ok := r(f); ok {
+			return refused(v)
+		}
+	}
+	if v, ok := tooSmall(f, f.Primaries[0].Super.DataOffset); ok {
+		return refused(v)
+	}
+	if a.attached() {
+		return a.examineMember()
+	}
+	if f.Array.SyncAction != "idle" {
+		return report.Fail(report.Refused, "busy", "%s is busy: sync_action is %s", a.Array.Name, f.Array.SyncAction)
+	}
+	if err := errors.Join(a.examineSlots(), a.examineBitmap()); err != nil {
+		return err
+	}
+	if f.Drive != nil && f.Drive.Super.Array == f.Primaries[0].Super.Array {
+		if v, ok := aheadOfArray(f); ok {
+			return refused(v)
+		}
+	}
+	return a.examineContents()
+}
+
+// unfitArray is an array that cannot have a clone.
+func unfitArray(f Facts) (Verdict, bool) {
+	if f.Array.Level != "raid1" {
+		return refuse(Unsuitable, "not-raid1", "%s is %s, not raid1", f.ArrayName, f.Array.Level), true
+	}
+	for _, m := range f.Primaries {
+		if bits := m.Super.Features & unfitFeatures; bits != 0 {
+			return refuse(Unsuitable, "unfit-features", "%s has the features %#x, which are not supported", f.ArrayName, bits), true
+		}
+		if m.BitmapErr != nil {
+			return refuse(Unsuitable, "bad-bitmap", "%s: %v", f.ArrayName, m.BitmapErr), true
+		}
+	}
+	others := func(n string) bool { return n != f.DriveName }
+	if spares := f.Array.Spares(); slices.ContainsFunc(spares, others) {
+		return refuse(Unsuitable, "spares", "%s has spares (%s), which could take the clone's slot", f.ArrayName, join(spares)).
+			hint("mdadm /dev/%s --remove /dev/%s", f.ArrayName, spares[0]), true
+	}
+	return Verdict{}, false
+}
+
+// examineMember lets a rerun go on with the drive that an earlier run has put in already, and with no other: a member
+// that is recorded as a clone is one that backup and detach take out.
+func (a *adoption) examineMember() error {
+	if a.facts.Recorded && a.facts.Ledger != nil && !a.facts.Ledger.FirstCopy {
+		return nil
+	}
+	return report.Fail(report.Refused, "member", "%s is in %s already", a.drive.Name, a.Array.Name).
+		Hint("a spare is taken out with mdadm %s --remove %s", a.Array.Path(), a.drive.Path)
+}
+
+// examineSlots refuses an array with an empty slot that another drive needs. The clone takes a new slot at the end, or
+// the one empty slot if that is the last and no other clone's.
+func (a *adoption) examineSlots() error {
+	empty := a.facts.Array.EmptySlots()
+	switch {
+	case len(empty) == 0:
+		return nil
+	case len(empty) == 1 && empty[0] == a.facts.Array.RaidDisks-1 && a.facts.OtherClones == 0:
+		a.env.Log.Infof("the last slot of %s, %d, is empty: the clone takes it", a.Array.Name, empty[0])
+		return nil
+	}
+	return report.Fail(report.Refused, "degraded", "%s has the slots %v empty: the new clone could take one that another "+
+		"drive needs", a.Array.Name, empty).Hint("plug in all clones and replace what failed, then adopt")
+}
+
+// examineContents refuses a drive that carries anything, unless the user says that it may be overwritten, or it is a
+// clone whose first copy was cut.
+func (a *adoption) examineContents() error {
+	if a.opts.Overwrite {
+		return nil
+	}
+	f := a.facts
+	unfinished := f.Drive != nil && (f.Drive.Super.Slot() < 0 || f.Drive.Super.Features&md.FeatureRecoveryOffset != 0)
+	if f.Recorded && f.Ledger != nil && !f.Ledger.FirstCopy && unfinished {
+		return nil
+	}
+	what, err := a.env.signature(a.drive)
+	if err != nil || what == "" {
+		return err
+	}
+	return report.Fail(report.Refused, "signature", "%s carries something: %s", a.drive.Name, what).
+		Hint("everything on it is lost with: mdclone-early adopt --overwrite %s %s", a.Array.Path(), a.drive.Path)
+}
+
+// signature says what a drive carries, or "" for nothing: md metadata by our own eyes, the rest by blkid.
+func (e *Env) signature(d Drive) (string, error) {
+	if d.Member != nil {
+		return fmt.Sprintf("it is a member of array %s (%s)", d.Member.Super.Array, d.Member.Super.ArrayName), nil
+	}
+	if !errors.Is(d.Err, md.ErrNoSuperblock) {
+		return d.Err.Error(), nil
+	}
+	out, err := e.Run(context.Background(), "blkid", "-p", "-o", "export", d.Path)
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return blkidSignature(out), nil
+	case errors.As(err, &exit) && exit.ExitCode() == 2: // nothing found (blkid(8))
+		return "", nil
+	case errors.As(err, &exit) && exit.ExitCode() == 8:
+		return "several signatures", nil
+	}
+	return "", fmt.Errorf("blkid -p %s: %w: %s", d.Path, err, out)
+}
+
+// blkidSignature picks what is on a device from blkid's export format; where the device itself lies in a partition table
+// (PART_ENTRY_*) is none of it.
+func blkidSignature(export string) string {
+	var found []string
+	for _, line := range strings.Split(export, "\n") {
+		key, _, _ := strings.Cut(line, "=")
+		if slices.Contains([]string{"TYPE", "PTTYPE", "LABEL", "UUID", "USAGE"}, key) {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, " ")
+}
+
+// examineBitmap refuses to change a bitmap that other clones rest on, and to begin without the program that would.
+func (a *adoption) examineBitmap() error {
+	if _, err := exec.LookPath("mdadm"); err != nil {
+		return report.Fail(report.Failed, "no-mdadm", "adopt needs mdadm: %w", err)
+	}
+	old := a.facts.Primaries[0].Bitmap
+	if old != nil && a.opts.Chunk != 0 && a.opts.Chunk != uint64(old.ChunkBytes) && a.facts.OtherClones > 0 {
+		return report.Fail(report.Refused, "bitmap-in-use", "the bitmap of %s is what its other clones rest on; its chunk size "+
+			"cannot be changed", a.Array.Name)
+	}
+	return nil
+}
