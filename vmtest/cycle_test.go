@@ -57,6 +57,30 @@ func TestOffline(t *testing.T) {
 			r.early(0, "backup", "--offline")
 			r.equal()
 		})
+		t.Run("attached, then detached", func(t *testing.T) {
+			r := r.at(t)
+			r.write("/dev/md0", 4, 20)
+			if got := r.account(0, "attach"); !got.Attached || got.VerifiedBytes != got.DirtyBytes || got.DirtyBytes < 4*mib {
+				t.Errorf("attach: %+v; want it in, and all that was copied compared", got)
+			}
+			r.write("/dev/md0", 4, 60)
+			if got := r.early(0, "detach"); strings.Contains(got.Stderr, "warning") || !strings.Contains(got.Stdout, "\nsafe to unplug\n") {
+				t.Errorf("detach says %q, %q; want that it is safe to unplug, and no warning", got.Stdout, got.Stderr)
+			}
+			r.equal()
+		})
+		t.Run("a cycle done by hand", func(t *testing.T) {
+			r := r.at(t)
+			r.write("/dev/md0", 4, 20)
+			r.Script(`mdadm /dev/md0 --re-add /dev/vdc 2>/dev/null; mdadm --wait /dev/md0 || true
+				until grep -q in_sync /sys/block/md0/md/dev-vdc/state; do :; done; mdadm /dev/md0 --fail /dev/vdc --remove /dev/vdc 2>/dev/null`)
+			code(t, r.account(3, "backup"), "touched")
+			if got := r.account(0, "backup", "--verify", "full"); got.Mode != "incremental" || got.MismatchedSectors != 0 {
+				t.Errorf("backup --verify full: %+v; want it joined, all compared, nothing different", got)
+			}
+			r.account(0, "backup") // nothing is doubted any more
+			r.equal()
+		})
 		t.Run("nothing to copy", func(t *testing.T) {
 			if got := r.at(t).account(0, "backup"); got.DirtyBytes > 2*mib {
 				t.Errorf("dirty bytes right after a backup: %d; want the canary's chunk at most", got.DirtyBytes)

@@ -51,6 +51,9 @@ func (t *Target) Attach(ctx context.Context, opts Options) (*Result, error) {
 		if err := s.verifyAll(ctx); err != nil {
 			return err
 		}
+		if err := s.compareCopied(ctx, s.copied, false); err != nil {
+			return err
+		}
 		return s.agree()
 	})
 }

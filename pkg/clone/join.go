@@ -97,7 +97,7 @@ func (s *session) expectAttached() (before *Entry, err error) {
 		return nil, err
 	}
 	super := s.drive.Member.Super
-	x := Entry{Clone: super.Device, Array: super.Array, FirstCopy: true, Slot: super.Slot()}
+	x := Entry{Clone: super.Device, Array: super.Array, FirstCopy: true, Slot: super.Slot(), Events: super.Events}
 	if before != nil {
 		x = *before
 	}
