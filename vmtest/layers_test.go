@@ -89,7 +89,7 @@ func (r *rig) onDisk(t *testing.T, name string) *md.Member {
 }
 
 // readMember reads a member's metadata on the host.
-func readMember(t *testing.T, path string) *md.Member {
+func readMember(t testing.TB, path string) *md.Member {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {

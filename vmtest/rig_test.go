@@ -69,6 +69,9 @@ type rig struct {
 	*Machine
 	disks []vm.Disk
 	suite string
+	// state holds the product's configuration and what it remembers, as a root file system would; else they are gone with
+	// the guest.
+	state *vm.Disk
 }
 
 const diskMiB = 160
@@ -83,6 +86,25 @@ func newRig(t *testing.T, suite string, disks int, change ...func(*vm.Config)) *
 	return r
 }
 
+// newLastingRig is a rig whose configuration, ledger and history outlast a power cut.
+func newLastingRig(t *testing.T, suite string, disks int) *rig {
+	t.Helper()
+	r := newRig(t, suite, disks)
+	d := NewDisk(t, "state", 16)
+	name := r.Plugged(d)
+	r.Script("mkfs.ext4 -q /dev/" + name)
+	r.state = &d
+	r.mountState(name)
+	return r
+}
+
+// mountState puts the state disk where the product keeps what it must remember.
+func (r *rig) mountState(name string) {
+	r.t.Helper()
+	r.Script(`mkdir -p /state /etc/mdclone /var/lib/mdclone; mount /dev/` + name + ` /state; mkdir -p /state/etc /state/lib
+		mount --bind /state/etc /etc/mdclone; mount --bind /state/lib /var/lib/mdclone`)
+}
+
 // boot starts a guest on the rig's disks; after a power cut, again.
 func (r *rig) boot(t *testing.T, change ...func(*vm.Config)) {
 	t.Helper()
@@ -92,10 +114,27 @@ func (r *rig) boot(t *testing.T, change ...func(*vm.Config)) {
 		f(&c)
 	}
 	r.Machine = BootIn(t, l, c)
+	if r.state != nil {
+		r.mountState(r.Plugged(*r.state))
+	}
+}
+
+// cut loses the power at this moment and boots again on the same disks. The array is assembled from its primaries.
+func (r *rig) cut(t *testing.T) {
+	t.Helper()
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.boot(t)
+	r.assemble()
 }
 
 // at is the rig for a subtest.
-func (r *rig) at(t *testing.T) *rig { return &rig{Machine: r.In(t), disks: r.disks, suite: r.suite} }
+func (r *rig) at(t *testing.T) *rig {
+	sub := *r
+	sub.Machine = r.In(t)
+	return &sub
+}
 
 // create makes /dev/md0 of two primaries, vda and vdb, in sync, with a bitmap of 1 MiB chunks that is all clear.
 func (r *rig) create() {

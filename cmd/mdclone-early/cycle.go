@@ -43,6 +43,8 @@ type backupCommand struct {
 	waitOption
 	verifyOption
 	Offline bool `long:"offline" description:"refuse (3) if anything is on the array"`
+	Heal    bool `long:"heal" description:"a clone that was booted on its own: undo what it wrote, incrementally, and compare all of it"`
+	Full    bool `long:"full" description:"where only a full copy is right, make one"`
 	Keep    bool `long:"keep" description:"leave the clone attached"`
 }
 
@@ -88,7 +90,7 @@ func (c *cycleOptions) options(wait time.Duration, verify string) (clone.Options
 // Execute runs backup.
 func (c *backupCommand) Execute(args []string) error {
 	o, err := c.options(c.Wait, c.Verify)
-	o.Offline, o.Keep = c.Offline, c.Keep
+	o.Offline, o.Keep, o.Heal, o.Full = c.Offline, c.Keep, c.Heal, c.Full
 	return c.each(args, err, !c.Keep, func(ctx context.Context, t *clone.Target) (*clone.Result, error) { return t.Backup(ctx, o) })
 }
 

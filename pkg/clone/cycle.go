@@ -202,7 +202,7 @@ func (s *session) bringIn(ctx context.Context) error {
 		if x, err := s.env.entry(s.drive.Member.Super.Device); err == nil && x != nil {
 			s.before = x.Events // as it left the last time, before it was let in
 		}
-	} else if err := s.ready(); err != nil {
+	} else if err := s.makeFit(ctx); err != nil {
 		return err
 	}
 	s.hurry()
@@ -220,7 +220,21 @@ func (s *session) bringIn(ctx context.Context) error {
 		return err
 	}
 	s.result.Seconds.Sync = s.since(start)
-	return s.sound()
+	if err := s.sound(); err != nil || s.result.Mode != "full" {
+		return err
+	}
+	return s.copiedInFull()
+}
+
+// makeFit makes array and drive ready for a join.
+func (s *session) makeFit(ctx context.Context) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	if s.verdict.Mend == MendNothing {
+		return nil
+	}
+	return s.mend(ctx)
 }
 
 // hurry changes what makes the cycle slow for the time that it runs. Where that cannot be recorded it is not changed,

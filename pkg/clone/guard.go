@@ -26,7 +26,7 @@ import (
 // there is nothing to undo does nothing.
 
 // GuardCommand is the hidden command that is that second process: GuardCommand thaw MOUNTPOINT | resume MAJOR:MINOR... |
-// write FILE VALUE.
+// write FILE VALUE [FILE VALUE]...
 const GuardCommand = "undo-when-parent-ends"
 
 const (
@@ -90,14 +90,46 @@ func undoing(args []string) (undo func() error, bound <-chan time.Time, closer i
 		}
 		return undo, time.After(frozenAtMost), control, err
 	case "write":
-		file, err := os.OpenFile(args[1], os.O_WRONLY, 0)
+		files, err := openAll(args[1:])
 		undo = func() error {
-			_, err := file.WriteString(strings.Join(args[2:], " "))
-			return err
+			var errs []error
+			for i, f := range files {
+				_, err := f.WriteString(args[2+2*i])
+				errs = append(errs, err)
+			}
+			return errors.Join(errs...)
 		}
-		return undo, nil, file, err
+		return undo, nil, files, err
 	}
 	return nil, nil, nil, fmt.Errorf("cannot guard %q", args[0])
+}
+
+// openFiles are the attributes that a guard will write.
+type openFiles []*os.File
+
+// openAll opens the files of FILE VALUE pairs.
+func openAll(pairs []string) (openFiles, error) {
+	if len(pairs)%2 != 0 {
+		return nil, fmt.Errorf("%q is no list of files and values", pairs)
+	}
+	var out openFiles
+	for i := 0; i < len(pairs); i += 2 {
+		f, err := os.OpenFile(pairs[i], os.O_WRONLY, 0)
+		if err != nil {
+			return nil, errors.Join(err, out.Close())
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// Close closes all of them.
+func (o openFiles) Close() error {
+	var errs []error
+	for _, f := range o {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func thaw(fd int) error {

@@ -1,6 +1,8 @@
 package clone
 
 import (
+	"time"
+
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
@@ -40,20 +42,8 @@ func cutRollback(f Facts) (Verdict, bool) {
 	return Verdict{}, false
 }
 
-// noSlotOfItsOwn is a drive whose own role is spare or faulty: its first copy never began, or its join was cut in the
-// moment before the kernel gave it its slot back.
-func noSlotOfItsOwn(f Facts) (Verdict, bool) {
-	c := f.Drive
-	if c.Super.Slot() >= 0 {
-		return Verdict{}, false
-	}
-	if c.Bitmap == nil || c.Bitmap.Dirty.Count() == c.Bitmap.Dirty.Len() {
-		return refuse(Outdated, "never-synced", "it was never copied to").hint(fullCopyHint, f.Array.ComponentSize>>20), true
-	}
-	return refuse(Outdated, "join-cut", "its last join was cut before the kernel gave it its slot").
-		hint(fullCopyHint, f.Array.ComponentSize>>20), true
-}
-
+// divergedDrive is a drive that was run without the primaries. What it wrote is known to its own bitmap, if that can be
+// trusted.
 func divergedDrive(f Facts) (Verdict, bool) {
 	c := f.Drive
 	if listsAny(c, f.Primaries) {
@@ -63,9 +53,18 @@ func divergedDrive(f Facts) (Verdict, bool) {
 	if f.Ledger != nil && f.Ledger.Untouched(c) {
 		return Verdict{}, false
 	}
-	return refuse(Diverged, "ran-alone", "it was run without the primaries (its own view of the array is %s); it may hold "+
-		"data that the array does not have", c.Super.View()).
-		hint("if that data is not wanted: "+fullCopyHint, f.Array.ComponentSize>>20), true
+	last := time.Unix(int64(c.Super.Updated), 0).UTC().Format("2006-01-02 15:04 MST")
+	v := refuse(Diverged, "ran-alone", "it was run without the primaries, last on %s (its own view of the array is %s); it may "+
+		"hold data that the array does not have", last, c.Super.View())
+	if code, why := notHealable(f); code != "" {
+		v.say(code, "what it wrote cannot be told: %s", why)
+		return v.needsFullCopy(), true
+	}
+	own := c.Bitmap.Dirty
+	v.say("own-writes", "by its own bitmap it wrote %s at most since it left", report.Bytes(c.Bitmap.Bytes(own)))
+	v.Mend, v.CopyBytes = MendHeal, f.unionBytes()
+	return v.hint("if that data is not wanted: mdclone-early backup --heal puts back %s and compares all of it",
+		report.Bytes(v.CopyBytes)), true
 }
 
 func outdatedByEvents(f Facts) (Verdict, bool) {
@@ -73,16 +72,17 @@ func outdatedByEvents(f Facts) (Verdict, bool) {
 	switch {
 	case a.Bitmap == nil:
 		return refuse(Outdated, "no-bitmap", "the array has no bitmap, so nothing knows what it misses").
-			hint(fullCopyHint, f.Array.ComponentSize>>20), true
+			needsFullCopy(), true
 	case c.Bitmap == nil:
 		return refuse(Outdated, "no-bitmap", "it left before the array had a bitmap").
-			hint(fullCopyHint, f.Array.ComponentSize>>20), true
+			needsFullCopy(), true
 	case a.Bitmap.EventsCleared < c.Bitmap.EventsCleared:
 		return refuse(Outdated, "primaries-older", "the primaries were put back to an older state (bits cleared up to event %d "+
-			"there, %d here)", a.Bitmap.EventsCleared, c.Bitmap.EventsCleared), true
+			"there, %d here)", a.Bitmap.EventsCleared, c.Bitmap.EventsCleared).
+			hint("this drive may hold what they have lost: look at it before anything is copied").needsFullCopy(), true
 	case a.Bitmap.EventsCleared > c.Super.Events:
 		return refuse(Outdated, "bits-cleared", "the bitmap was re-made or cleared since it left (bits cleared up to event %d, "+
-			"it is at %d)", a.Bitmap.EventsCleared, c.Super.Events).hint(fullCopyHint, f.Array.ComponentSize>>20), true
+			"it is at %d)", a.Bitmap.EventsCleared, c.Super.Events).needsFullCopy(), true
 	}
 	return Verdict{}, false
 }
@@ -90,8 +90,7 @@ func outdatedByEvents(f Facts) (Verdict, bool) {
 func firstCopyUnfinished(f Facts) (Verdict, bool) {
 	cut := f.Drive.Super.Features&(md.FeatureRecoveryOffset|md.FeatureRecoveryBitmap) == md.FeatureRecoveryOffset
 	if cut || f.Ledger != nil && !f.Ledger.FirstCopy {
-		return refuse(Outdated, "first-copy", "its first full copy was not finished").
-			hint("run mdclone-early adopt again: the copy starts from the beginning"), true
+		return refuse(Outdated, "first-copy", "its full copy was not finished, and starts from the beginning").needsFullCopy(), true
 	}
 	return Verdict{}, false
 }
@@ -103,14 +102,14 @@ func outdatedByLedger(f Facts) (Verdict, bool) {
 	b := f.Primaries[0].Bitmap
 	if f.Ledger.ChunkBytes != 0 && f.Ledger.ChunkBytes != b.ChunkBytes {
 		return refuse(Outdated, "canary", "the bitmap was made anew since it left, with chunks of %s", report.Bytes(uint64(b.ChunkBytes))).
-			hint(fullCopyHint, f.Array.ComponentSize>>20), true
+			needsFullCopy(), true
 	}
 	dirty := b.Dirty
 	for _, r := range f.Ledger.Dirty {
 		for i := r.First; i <= r.Last; i++ {
 			if !dirty.Has(i) {
 				return refuse(Outdated, "canary", "chunk %d was left dirty when it was detached and is clean now: another drive "+
-					"sat in its slot, or the bitmap was made anew", i).hint(fullCopyHint, f.Array.ComponentSize>>20), true
+					"sat in its slot, or the bitmap was made anew", i).needsFullCopy(), true
 			}
 		}
 	}

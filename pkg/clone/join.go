@@ -63,7 +63,12 @@ func (s *session) openRange() error {
 // join lets the drive into its own slot, incrementally or not at all.
 func (s *session) join(ctx context.Context) error {
 	super := s.drive.Member.Super
-	s.slot, s.before = super.Slot(), super.Events
+	primary, err := s.readPrimary()
+	if err != nil {
+		return err
+	}
+	// a clone that ran alone may be ahead: events that the array has not reached cannot be passed
+	s.slot, s.before = super.Slot(), min(super.Events, primary.Super.Events)
 	if err := s.keepSuper(); err != nil {
 		return err
 	}
@@ -167,14 +172,9 @@ func (s *session) takeBack() error {
 	if now.Super.Device != s.drive.Member.Super.Device || now.Super.Slot() >= 0 {
 		return nil // it is not the spare that the cut join leaves
 	}
-	d, err := md.OpenDisk(s.drive.Path, unix.O_RDWR|unix.O_EXCL)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
 	block := md.AlignedBuffer(md.SuperSize)
 	copy(block, s.drive.Member.Raw)
-	return d.WriteAligned(block, int64(now.Super.SuperOffset)*512)
+	return writeSuper(s.drive.Path, now.Super.SuperOffset, block)
 }
 
 // keepSuper saves the drive's superblock, which the join overwrites, for takeBack and for a person.

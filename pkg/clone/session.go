@@ -21,6 +21,8 @@ type Options struct {
 	Offline bool          // refuse if anything is on the array
 	Verify  config.Verify // "" leaves it to the configuration and the verdict
 	Keep    bool          // leave the clone attached
+	Heal    bool          // a clone that ran alone may be healed
+	Full    bool          // where only a full copy is right, make one
 	Clone   string        // a device or an md device UUID, where nothing is configured or one of several is meant
 }
 
@@ -98,7 +100,15 @@ func (s *session) judge() error {
 	if s.opts.Verify == config.VerifyFull && s.verdict.code() == "touched" {
 		s.verdict.Admit, s.verdict.Verify = true, config.VerifyFull
 	}
+	if s.opts.Heal && s.verdict.Mend == MendHeal {
+		s.verdict.Admit, s.verdict.Verify = true, config.VerifyFull
+		s.verdict.WhyVerify = "it ran alone and is healed, and a drive that was rebuilt from it meanwhile would leave no trace"
+	}
+	if s.opts.Full && s.verdict.Mend == MendFull {
+		s.verdict.Admit, s.verdict.Verify = true, config.VerifyChanged
+	}
 	if !s.verdict.Admit {
+		s.verdict = s.advise(s.verdict, s.drive)
 		e := &report.Error{Exit: report.Refused, Reasons: s.verdict.Reasons, Hints: s.verdict.Hints}
 		return e
 	}
@@ -111,6 +121,10 @@ func (s *session) judge() error {
 	switch {
 	case s.opts.Verify != "":
 		s.verify = s.opts.Verify
+		if s.verify != config.VerifyFull && s.verdict.Mend == MendHeal {
+			s.env.Log.Warnf("%s: only what its bitmap names is compared; what was written to it without md, or by drives that were "+
+				"rebuilt from it, is not seen", s.drive.Name)
+		}
 	case s.verify == config.VerifyChanged:
 		s.verify = s.Conf.Verify
 	case s.verdict.WhyVerify != "":

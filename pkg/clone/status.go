@@ -175,7 +175,7 @@ func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (DriveStatus, error) {
 	if err != nil {
 		return c, err
 	}
-	v := Judge(f)
+	v := t.advise(Judge(f), *d)
 	c.Device, c.State, c.Reasons, c.Hints = d.Path, v.State, append(c.Reasons, v.Reasons...), v.Hints
 	c.CopyBytes = v.CopyBytes
 	return c, nil
@@ -194,7 +194,7 @@ func (t *Target) Check(path string) (Drive, Verdict, error) {
 	if len(t.Conf.Clones) == 0 && d.Member != nil {
 		f.Recorded = true // nothing is recorded, and the user named it
 	}
-	return d, Judge(f), nil
+	return d, t.advise(Judge(f), d), nil
 }
 
 // ArrayOf finds the array that a drive is, or once was, a member of.

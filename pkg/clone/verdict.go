@@ -23,7 +23,24 @@ type Verdict struct {
 	// CopyBytes is what a join would copy, as the primaries' bitmap has it now; the whole size where only a full copy
 	// is right.
 	CopyBytes uint64
+	// Mend is what must be put right before the kernel may see the drive; MendHeal and MendFull if the user asks for it.
+	Mend Mend
+	// Slot is the drive's own, which its superblock may have lost.
+	Slot int
+	// FullCopy says that nothing but a full copy helps.
+	FullCopy bool
 }
+
+// Mend is a way to make a drive fit to join incrementally.
+type Mend string
+
+// The ways.
+const (
+	MendNothing Mend = ""
+	MendJoin    Mend = "join" // give it back the slot that a cut join took from it, and copy what its own bitmap names too
+	MendHeal    Mend = "heal" // copy back what its own bitmap says it wrote when it ran alone
+	MendFull    Mend = "full" // copy everything
+)
 
 // rule looks at the facts and gives a verdict, or says that it has none.
 type rule func(Facts) (Verdict, bool)
@@ -40,8 +57,11 @@ var rules = []rule{
 func Judge(f Facts) Verdict {
 	for _, r := range rules {
 		if v, ok := r(f); ok {
-			if v.State != InSync && v.State != Syncing && !v.Admit {
+			if !v.Admit && v.Mend == MendNothing {
 				v.CopyBytes = f.Array.ComponentSize
+			}
+			if v.FullCopy {
+				v.askFull(f)
 			}
 			return v
 		}
@@ -84,7 +104,9 @@ func (v *Verdict) askVerify(f Facts) {
 		v.WhyVerify = "nothing is recorded of how this drive left"
 	case f.Ledger.Doubt != "":
 		v.WhyVerify = f.Ledger.Doubt
-	case f.Ledger.Attached && !lists(f.Primaries[0], f.Drive):
+	case v.Mend == MendJoin && !f.Ledger.Attached:
+		v.WhyVerify = "its join was begun without mdclone"
+	case v.Mend == MendNothing && f.Ledger.Attached && !lists(f.Primaries[0], f.Drive):
 		v.WhyVerify = "it left without mdclone"
 	default:
 		return
@@ -101,7 +123,11 @@ func (f Facts) dirtyBytes() uint64 {
 	return b.Bytes(b.Dirty)
 }
 
-const fullCopyHint = "only a full copy is right: mdclone-early adopt --overwrite makes it a clone anew (%d MiB)"
+// needsFullCopy marks a verdict that nothing but a full copy changes; what that costs is for the edge to find out.
+func (v Verdict) needsFullCopy() Verdict {
+	v.FullCopy = true
+	return v
+}
 
 func foreignDrive(f Facts) (Verdict, bool) {
 	switch {
@@ -196,7 +222,7 @@ func otherGeometry(f Facts) (Verdict, bool) {
 	switch {
 	case c.RaidDisks != a.RaidDisks:
 		return refuse(Outdated, "raid-devices", "raid-devices was changed from %d to %d while it was away", c.RaidDisks, a.RaidDisks).
-			hint(fullCopyHint, f.Array.ComponentSize>>20), true
+			needsFullCopy(), true
 	case c.Size != a.Size || c.Level != a.Level:
 		return refuse(Unsuitable, "size-changed", "it is a mirror of %d sectors, the array has %d", c.Size, a.Size), true
 	}
@@ -230,12 +256,9 @@ func tooSmallRequests(f Facts) (Verdict, bool) {
 
 func slotTaken(f Facts) (Verdict, bool) {
 	slot := f.Drive.Super.Slot()
-	if slot < 0 {
-		return Verdict{}, false
-	}
-	if m, taken := f.Array.AtSlot(slot); taken && m.Name != f.DriveName {
+	if m, taken := f.Array.AtSlot(slot); slot >= 0 && taken && m.Name != f.DriveName {
 		return refuse(Outdated, "slot-taken", "its slot %d is filled by %s", slot, m.Name).
-			hint("the kernel would put it into another slot; "+fullCopyHint, f.Array.ComponentSize>>20), true
+			hint("the kernel would put it into another slot, that of another drive perhaps").needsFullCopy(), true
 	}
 	if spares := f.Array.Spares(); len(spares) > 0 {
 		return refuse(Unsuitable, "spares", "the array has spares (%s), which could take its slot", join(spares)).

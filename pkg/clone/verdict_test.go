@@ -41,7 +41,10 @@ func stale() Facts {
 		Primaries: []*md.Member{a, b},
 		DriveName: "vdc", Drive: c, DriveQueue: limits.Queue{MaxSectorsKB: 512, LogicalBlock: 512}, DriveBytes: 12 << 20,
 		Recorded: true,
-		Ledger:   &Entry{Clone: md.UUID{0xc}, FirstCopy: true, Complete: true, Super: c.Raw, Dirty: []md.Range{{First: 0, Last: 0}}},
+		Ledger: &Entry{
+			Clone: md.UUID{0xc}, FirstCopy: true, Complete: true, Super: c.Raw, Dirty: []md.Range{{First: 0, Last: 0}},
+			Slot: 2, EventsCleared: 40,
+		},
 	}
 }
 
@@ -108,11 +111,21 @@ func TestJudge(t *testing.T) {
 				f.Drive.Bitmap.Dirty.Add(i)
 			}
 		}, Outdated, false, "never-synced", "", 10 * mib},
-		{"join cut in the spare window", func(f *Facts) { f.Drive.Super.Roles[2] = none }, Outdated, false, "join-cut", "", 10 * mib},
-		{"ran alone, events below", ranAlone(55), Diverged, false, "ran-alone", "", 10 * mib},
-		{"ran alone, events equal", ranAlone(60), Diverged, false, "ran-alone", "", 10 * mib},
-		{"ran alone, events above", ranAlone(99), Diverged, false, "ran-alone", "", 10 * mib},
-		{"ran alone, no ledger", func(f *Facts) { ranAlone(55)(f); f.Ledger = nil }, Diverged, false, "ran-alone", "", 10 * mib},
+		{"join cut in the spare window", joinCut, Interrupted, true, "join-cut", config.VerifyChanged, 3 * mib},
+		{"join cut, no ledger", func(f *Facts) { joinCut(f); f.Ledger = nil }, Interrupted, true, "join-cut", config.VerifyFull, 3 * mib},
+		{"join cut that was not ours", func(f *Facts) { joinCut(f); f.Ledger.Attached = false }, Interrupted, true, "join-cut", config.VerifyFull, 3 * mib},
+		{"join cut, two slots empty, no ledger", func(f *Facts) {
+			joinCut(f)
+			f.Array.Members, f.Ledger = f.Array.Members[:1], nil
+		}, Outdated, false, "join-cut", "", 10 * mib},
+		{"join cut, bits cleared since", func(f *Facts) { joinCut(f); f.Primaries[0].Bitmap.EventsCleared = 51 }, Outdated, false, "join-cut", "", 10 * mib},
+		{"join cut, its bitmap is newer", func(f *Facts) { joinCut(f); f.Drive.Bitmap.EventsCleared = 41 }, Outdated, false, "join-cut", "", 10 * mib},
+		{"join cut, other chunks", func(f *Facts) { joinCut(f); f.Primaries[0].Bitmap.ChunkBytes = 1 << 16 }, Outdated, false, "join-cut", "", 10 * mib},
+		{"join cut, first copy unfinished", func(f *Facts) { joinCut(f); f.Ledger.FirstCopy = false }, Outdated, false, "never-synced", "", 10 * mib},
+		{"ran alone, events below", ranAlone(55), Diverged, false, "ran-alone", "", 3 * mib},
+		{"ran alone, events equal", ranAlone(60), Diverged, false, "ran-alone", "", 3 * mib},
+		{"ran alone, events above", ranAlone(99), Diverged, false, "ran-alone", "", 3 * mib},
+		{"ran alone, no ledger", func(f *Facts) { ranAlone(55)(f); f.Ledger = nil }, Diverged, false, "ran-alone", "", 3 * mib},
 		{"primaries replaced while it was away", func(f *Facts) {
 			for _, p := range f.Primaries {
 				p.Super.DevNumber += 3
@@ -180,5 +193,70 @@ func ranAlone(events uint64) func(*Facts) {
 	return func(f *Facts) {
 		f.Drive.Super.Roles = []uint16{md.RoleFaulty, md.RoleFaulty, 2}
 		f.Drive.Super.Events, f.Drive.Raw = events, []byte("other")
+		f.Drive.Bitmap.Dirty.Add(7)
+		f.Drive.Bitmap.Dirty.Add(8)
+	}
+}
+
+func joinCut(f *Facts) {
+	f.Drive.Super.Roles[2], f.Drive.Super.Events = none, 61
+	f.Drive.Bitmap.Events = 50
+	f.Drive.Bitmap.Dirty.Add(3)
+	f.Ledger.Attached = true
+}
+
+func TestMend(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Facts)
+		mend   Mend
+		why    string // code of the second reason, why a drive that ran alone cannot be healed
+	}{
+		{"left in good order", func(*Facts) {}, MendNothing, ""},
+		{"join cut", joinCut, MendJoin, ""},
+		{"ran alone", ranAlone(55), MendHeal, "own-writes"},
+		{"ran alone, no ledger", func(f *Facts) { ranAlone(55)(f); f.Ledger = nil }, MendHeal, "own-writes"},
+		{"ran alone after a cut", func(f *Facts) { ranAlone(55)(f); f.Ledger.Attached = true }, MendHeal, "own-writes"},
+		{"ran alone, no bitmap", func(f *Facts) { ranAlone(55)(f); f.Drive.Bitmap = nil }, MendFull, "no-bitmap"},
+		{"ran alone, the array lost its bitmap", func(f *Facts) { ranAlone(55)(f); f.Primaries[0].Bitmap = nil }, MendNothing, "no-bitmap"},
+		{"ran alone, other chunks", func(f *Facts) { ranAlone(55)(f); f.Drive.Bitmap.ChunkBytes = 4096 }, MendFull, "bitmap-remade"},
+		{"ran alone, other size", func(f *Facts) { ranAlone(55)(f); f.Drive.Bitmap.SyncSize++ }, MendFull, "bitmap-remade"},
+		{"ran alone, then rebuilt with others", func(f *Facts) { ranAlone(70)(f); f.Drive.Bitmap.EventsCleared = 65 }, MendFull, "primaries-older"},
+		{"ran alone, array's bitmap re-made", func(f *Facts) { ranAlone(70)(f); f.Primaries[0].Bitmap.EventsCleared = 65 }, MendFull, "bits-cleared"},
+		{"ran alone, both re-made", func(f *Facts) {
+			ranAlone(70)(f)
+			f.Primaries[0].Bitmap.EventsCleared, f.Drive.Bitmap.EventsCleared = 65, 65
+		}, MendFull, "bits-cleared"},
+		{"ran alone, canary gone", func(f *Facts) { ranAlone(55)(f); f.Ledger.Dirty = []md.Range{{First: 4, Last: 4}} }, MendFull, "canary"},
+		{"ran alone, never complete", func(f *Facts) { ranAlone(55)(f); f.Ledger.FirstCopy = false }, MendFull, "first-copy"},
+		{"outdated", func(f *Facts) { f.Primaries[0].Bitmap.EventsCleared = 51 }, MendFull, ""},
+		{"outdated, another place for the data", func(f *Facts) {
+			f.Primaries[0].Bitmap.EventsCleared, f.Drive.Super.DataOffset = 51, 1024
+		}, MendNothing, ""},
+		{"slot taken", func(f *Facts) {
+			f.Array.Members = append(f.Array.Members, md.MemberState{Name: "vdd", Slot: 2, Flags: []string{"in_sync"}})
+		}, MendNothing, ""},
+		{"never copied to", func(f *Facts) { f.Drive.Super.Roles[2], f.Drive.Bitmap = none, nil }, MendFull, ""},
+		{"another slot count", func(f *Facts) { f.Drive.Super.RaidDisks = 2 }, MendNothing, ""},
+		{"the newest copy", func(f *Facts) {
+			f.Primaries[0].Super.Roles[2], f.Drive.Super.Events = 2, 70
+			f.Drive.Super.Roles = []uint16{md.RoleFaulty, md.RoleFaulty, 2}
+		}, MendNothing, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := stale()
+			test.change(&f)
+			v := Judge(f)
+			why := ""
+			if len(v.Reasons) > 1 {
+				why = v.Reasons[1].Code
+			}
+			if v.Mend != test.mend || why != test.why {
+				t.Errorf("Judge().Mend = %q because of %q; want %q, %q (%v)", v.Mend, why, test.mend, test.why, v.Reasons)
+			}
+			if v.Mend != MendNothing && v.Mend != MendHeal && v.Slot != 2 {
+				t.Errorf("Judge().Slot = %d; want 2", v.Slot)
+			}
+		})
 	}
 }

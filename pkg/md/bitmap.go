@@ -180,6 +180,16 @@ func decodeBitmapHeader(b []byte) (*Bitmap, uint64, error) {
 	return m, chunks, nil
 }
 
+// All is the set of all of m's chunks.
+func (m *Bitmap) All() Chunks {
+	all := NewChunks(m.Dirty.Len())
+	for i := range all.bits {
+		all.bits[i] = 0xff
+	}
+	all.trim()
+	return all
+}
+
 // Bytes is how many bytes of the array a set of m's chunks covers; the last chunk may be short.
 func (m *Bitmap) Bytes(c Chunks) uint64 {
 	total := c.Count() * uint64(m.ChunkBytes)
