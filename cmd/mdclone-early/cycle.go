@@ -91,19 +91,19 @@ func (c *cycleOptions) options(wait time.Duration, verify string) (clone.Options
 func (c *backupCommand) Execute(args []string) error {
 	o, err := c.options(c.Wait, c.Verify)
 	o.Offline, o.Keep, o.Heal, o.Full = c.Offline, c.Keep, c.Heal, c.Full
-	return c.each(args, err, !c.Keep, func(ctx context.Context, t *clone.Target) (*clone.Result, error) { return t.Backup(ctx, o) })
+	return c.each(args, err, !c.Keep, func(ctx context.Context, t *clone.Target) ([]*clone.Result, error) { return t.Backup(ctx, o) })
 }
 
 // Execute runs attach.
 func (c *attachCommand) Execute(args []string) error {
 	o, err := c.options(c.Wait, c.Verify)
-	return c.each(args, err, false, func(ctx context.Context, t *clone.Target) (*clone.Result, error) { return t.Attach(ctx, o) })
+	return c.each(args, err, false, func(ctx context.Context, t *clone.Target) ([]*clone.Result, error) { return t.Attach(ctx, o) })
 }
 
 // Execute runs detach.
 func (c *detachCommand) Execute(args []string) error {
 	o, err := c.options(0, c.Verify)
-	return c.each(args, err, true, func(ctx context.Context, t *clone.Target) (*clone.Result, error) { return t.Detach(ctx, o) })
+	return c.each(args, err, true, func(ctx context.Context, t *clone.Target) ([]*clone.Result, error) { return t.Detach(ctx, o) })
 }
 
 // account is the JSON of a run over several arrays.
@@ -114,7 +114,7 @@ type account struct {
 }
 
 // each runs do on every array that is meant and gives one account at the end; "safe to unplug" is said once.
-func (c *cycleOptions) each(args []string, err error, unplug bool, do func(context.Context, *clone.Target) (*clone.Result, error)) error {
+func (c *cycleOptions) each(args []string, err error, unplug bool, do func(context.Context, *clone.Target) ([]*clone.Result, error)) error {
 	if err = errors.Join(report.NoMore(args), err); err != nil {
 		return c.fail(err)
 	}
@@ -124,11 +124,17 @@ func (c *cycleOptions) each(args []string, err error, unplug bool, do func(conte
 		return c.fail(err)
 	}
 	results, errs := clone.RunAll(c.ctx, targets, do)
-	worst, text := report.Done, ""
-	for i, e := range errs {
+	worst, done := report.Done, 0
+	for _, e := range errs {
 		worst = report.Worse(worst, report.CodeOf(e))
 		if e == nil {
-			text += results[i].Summary() + "\n"
+			done++
+		}
+	}
+	text := ""
+	for _, r := range results {
+		if r.Result == report.Done.Result() {
+			text += r.Summary() + "\n"
 		}
 	}
 	if worst == report.Done && unplug {
@@ -146,9 +152,9 @@ func (c *cycleOptions) each(args []string, err error, unplug bool, do func(conte
 		return nil
 	}
 	if len(targets) > 1 {
-		c.env.Log.Infof("%d of %d arrays are done", len(targets)-len(failed(errs)), len(targets))
+		c.env.Log.Infof("%d of %d arrays are done", done, len(targets))
 	}
-	return withCode(worst, all)
+	return report.WithCode(worst, all)
 }
 
 // unplugging says, once for all arrays, that the drives may be unplugged, or what still uses one of them.
@@ -164,23 +170,3 @@ func (c *cycleOptions) unplugging(results []*clone.Result) string {
 	}
 	return "safe to unplug\n"
 }
-
-func failed(errs []error) (out []error) {
-	for _, e := range errs {
-		if e != nil {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// coded gives joined errors the exit code of the worst.
-type coded struct {
-	code report.Code
-	error
-}
-
-// Unwrap keeps the reasons within reach.
-func (c coded) Unwrap() []error { return []error{&report.Error{Exit: c.code}, c.error} }
-
-func withCode(code report.Code, err error) error { return coded{code, fmt.Errorf("%w", err)} }

@@ -60,6 +60,9 @@ func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
 	for _, c := range a.Clones {
 		writeClone(b, c, now)
 	}
+	for _, line := range a.Advice {
+		fmt.Fprintf(b, "  %s\n", line)
+	}
 }
 
 func writeLimits(b *strings.Builder, l clone.LimitStatus) {
@@ -90,6 +93,10 @@ func writeClone(b *strings.Builder, c clone.DriveStatus, now time.Time) {
 		fmt.Fprintf(b, ", detached %s ago", now.Sub(*c.DetachedAt).Round(time.Second))
 	}
 	fmt.Fprintf(b, "; the next backup copies %s\n", report.Bytes(c.CopyBytes))
+	if c.AgainBytes > 0 {
+		fmt.Fprintf(b, "    %s of that it has already: what changed is forgotten only while all clones are in; a backup with all of\n"+
+			"    them plugged in ends that\n", report.Bytes(c.AgainBytes))
+	}
 	for _, r := range c.Reasons {
 		fmt.Fprintf(b, "    %s\n", r.Text)
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"mdclone/pkg/config"
 	"mdclone/pkg/report"
 )
 
@@ -21,105 +20,91 @@ const (
 )
 
 // Backup is the whole cycle: find, admit, join, sync, verify, touch, settle, detach, canary.
-func (t *Target) Backup(ctx context.Context, opts Options) (*Result, error) {
-	return t.run(ctx, opts, func(ctx context.Context, s *session) error {
-		if err := s.bringIn(ctx); err != nil {
-			return err
+func (t *Target) Backup(ctx context.Context, opts Options) ([]*Result, error) {
+	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
+		c.bringIn(ctx)
+		c.settle(ctx)
+		if !opts.Keep {
+			c.each((*session).takeOut)
 		}
-		if err := s.verifyAll(ctx); err != nil {
-			return err
-		}
-		if err := s.settle(ctx); err != nil {
-			return err
-		}
-		if err := s.agree(); err != nil {
-			return err
-		}
-		if opts.Keep {
-			return nil
-		}
-		return s.takeOut()
 	})
 }
 
-// Attach is the first half: the clone is in sync and stays in.
-func (t *Target) Attach(ctx context.Context, opts Options) (*Result, error) {
-	return t.run(ctx, opts, func(ctx context.Context, s *session) error {
-		if err := s.bringIn(ctx); err != nil {
-			return err
-		}
-		if err := s.verifyAll(ctx); err != nil {
-			return err
-		}
-		if err := s.compareCopied(ctx, s.copied, false); err != nil {
-			return err
-		}
-		return s.agree()
+// Attach is the first half: the clones are in sync and stay in.
+func (t *Target) Attach(ctx context.Context, opts Options) ([]*Result, error) {
+	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
+		c.bringIn(ctx)
+		c.each(func(s *session) error { return s.compareCopied(ctx, s.copied, false) })
+		c.each((*session).agree)
 	})
 }
 
 // Detach is the second half. A clone that is not in the array is detached already.
-func (t *Target) Detach(ctx context.Context, opts Options) (*Result, error) {
-	return t.run(ctx, opts, func(ctx context.Context, s *session) error {
-		m, err := s.Array.Member(s.drive.Name)
-		if errors.Is(err, os.ErrNotExist) {
-			s.env.Log.Infof("%s is not in %s, it is %s", s.drive.Name, s.Array.Name, s.verdict.State)
-			s.result.Mode = "none"
-			return nil
-		}
-		if err == nil && m.Has("faulty") {
-			err = report.Fail(report.Failed, "drive-failed", "%s had failed in %s and is taken out; it is no clone as it is",
-				s.drive.Name, s.Array.Name).Hint("mdclone-early backup brings it up to date")
-		}
-		if err != nil {
-			return err
-		}
-		if err := s.bringIn(ctx); err != nil {
-			return err
-		}
-		if err := s.verifyAll(ctx); err != nil {
-			return err
-		}
-		if err := s.settle(ctx); err != nil {
-			return err
-		}
-		if err := s.agree(); err != nil {
-			return err
-		}
-		return s.takeOut()
+func (t *Target) Detach(ctx context.Context, opts Options) ([]*Result, error) {
+	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
+		c.each((*session).stillIn)
+		c.bringIn(ctx)
+		c.settle(ctx)
+		c.each((*session).takeOut)
 	})
 }
 
-// run is what every way through a session shares: one process an array, what is changed is put back, an interrupt
-// leaves a safe state, and there is an account.
-func (t *Target) run(ctx context.Context, opts Options, do func(context.Context, *session) error) (*Result, error) {
+// stillIn looks whether there is anything to detach.
+func (s *session) stillIn() error {
+	m, err := s.Array.Member(s.drive.Name)
+	if errors.Is(err, os.ErrNotExist) {
+		s.env.Log.Infof("%s is not in %s, it is %s", s.drive.Name, s.Array.Name, s.verdict.State)
+		s.result.Mode, s.over = "none", true
+		return nil
+	}
+	if err == nil && m.Has("faulty") {
+		err = report.Fail(report.Failed, "drive-failed", "%s had failed in %s and is taken out; it is no clone as it is",
+			s.drive.Name, s.Array.Name).Hint("mdclone-early backup brings it up to date")
+	}
+	return err
+}
+
+// run is what every way through a cycle shares: one process an array, what is changed is put back, an interrupt
+// leaves a safe state, and there is an account of each clone.
+func (t *Target) run(ctx context.Context, opts Options, do func(context.Context, *crew)) ([]*Result, error) {
 	start := t.env.Now()
 	unlock, err := t.env.lock(t.Conf.UUID)
 	if err != nil {
-		return t.refusal(err), err
+		return []*Result{t.refusal(err)}, err
 	}
 	defer unlock()
-	s, err := t.open(ctx, opts)
-	if err == nil {
-		err = do(ctx, s)
-		err = s.finish(ctx, err)
+	drives, err := t.awaitDrives(ctx, opts)
+	if err != nil {
+		return []*Result{t.refusal(err)}, err
 	}
-	s.result.Seconds.Total = s.since(start)
-	s.result.Result = report.CodeOf(err).Result()
-	s.result.Reasons = report.ReasonsOf(err)
-	if err == nil {
-		s.result.Reasons = append(s.result.Reasons, s.verdict.Reasons...)
+	c := &crew{}
+	for _, d := range drives {
+		s, err := t.open(d, opts)
+		s.err = err
+		c.sessions = append(c.sessions, s)
 	}
-	if report.CodeOf(err) != report.Refused && report.CodeOf(err) != report.NoDrive {
-		if e := t.env.remember(s.result, start); e != nil {
-			t.env.Log.Warnf("history: %v", e)
-		}
-	}
-	return s.result, err
+	do(ctx, c)
+	return c.accounts(ctx, start)
 }
 
 func (t *Target) refusal(err error) *Result {
 	return &Result{Result: report.CodeOf(err).Result(), Array: t.Conf.Name, Reasons: report.ReasonsOf(err)}
+}
+
+// conclude ends a session and fills in its account.
+func (s *session) conclude(ctx context.Context, start time.Time) {
+	s.err = s.finish(ctx, s.err)
+	s.result.Seconds.Total = s.since(start)
+	s.result.Result = report.CodeOf(s.err).Result()
+	s.result.Reasons = report.ReasonsOf(s.err)
+	if s.err == nil {
+		s.result.Reasons = append(s.result.Reasons, s.verdict.Reasons...)
+	}
+	if report.CodeOf(s.err) != report.Refused && report.CodeOf(s.err) != report.NoDrive {
+		if e := s.env.remember(s.result, start); e != nil {
+			s.env.Log.Warnf("history: %v", e)
+		}
+	}
 }
 
 // finish puts everything back, and takes a clone out whose cycle was interrupted or whose drive failed.
@@ -254,7 +239,7 @@ func (s *session) hurry() {
 
 // verifyAll is --verify full.
 func (s *session) verifyAll(ctx context.Context) error {
-	if s.verify != config.VerifyFull {
+	if !s.wantsAll() {
 		return nil
 	}
 	start := s.env.Now()
@@ -268,6 +253,10 @@ func (s *session) takeOut() error {
 	start := s.env.Now()
 	if err := s.sound(); err != nil { // a block may have gone bad since the copy
 		return err
+	}
+	if m, err := s.Array.Member(s.drive.Name); err != nil || !m.InSync() {
+		return errors.Join(report.Fail(report.Failed, "drive-failed", "%s failed after the copy, and is no complete one",
+			s.drive.Name).Hint("look at the kernel log (dmesg); plug it in again and run this again"), err)
 	}
 	if err := s.detach(); err != nil {
 		return err

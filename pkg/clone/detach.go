@@ -114,7 +114,8 @@ func (s *session) leaveCanary(complete bool) error {
 		Clone: left.Super.Device, Array: left.Super.Array, FirstCopy: true, Complete: complete,
 		DetachedAt: s.env.Now().UTC(), Slot: left.Super.Slot(), Events: left.Super.Events, Updated: left.Super.Updated,
 		Super: left.Raw, EventsCleared: after.Bitmap.EventsCleared, ChunkBytes: after.Bitmap.ChunkBytes, Dirty: canary.Ranges(),
-		Verified: s.done, Doubt: doubt,
+		DirtyBytes: after.Bitmap.Bytes(after.Bitmap.Dirty),
+		Verified:   s.done, Doubt: doubt,
 	})
 }
 

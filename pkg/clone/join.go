@@ -68,7 +68,7 @@ func (s *session) join(ctx context.Context) error {
 		return err
 	}
 	// a clone that ran alone may be ahead: events that the array has not reached cannot be passed
-	s.slot, s.before = super.Slot(), min(super.Events, primary.Super.Events)
+	s.slot, s.before = s.verdict.Slot, min(super.Events, primary.Super.Events)
 	if err := s.keepSuper(); err != nil {
 		return err
 	}

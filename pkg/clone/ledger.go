@@ -33,6 +33,7 @@ type Entry struct {
 	EventsCleared uint64        `json:"events_cleared"` // of the primaries' bitmap
 	ChunkBytes    uint32        `json:"chunk_bytes"`    // of that bitmap
 	Dirty         []md.Range    `json:"dirty"`          // chunks that stay dirty until it is back: the canary
+	DirtyBytes    uint64        `json:"dirty_bytes"`    // marked changed when it left, though it had it: another clone was away
 	Verified      config.Verify `json:"verified"`
 	// Doubt is why all of it must be compared before it counts as a clone again; "" for none. It stays until a
 	// comparison of everything has found no difference.

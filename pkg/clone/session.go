@@ -46,6 +46,8 @@ type session struct {
 	inside  bool          // the drive is in the array because of us, or was before
 	written uint64        // sectors written to the drive when the session began
 	result  *Result
+	over    bool  // there is nothing to do
+	err     error // why it ended early
 }
 
 // Seconds is how long each part of a cycle took.
@@ -74,15 +76,10 @@ type Result struct {
 	Reasons           []report.Reason `json:"reasons"`
 }
 
-// open finds the drive and judges it. Nothing is changed yet.
-func (t *Target) open(ctx context.Context, opts Options) (*session, error) {
-	s := &session{Target: t, opts: opts, result: &Result{Array: t.Conf.Name, Mode: "incremental"}}
-	d, err := t.awaitDrive(ctx, opts)
-	if err != nil {
-		return s, err
-	}
-	s.drive = d
-	s.result.Device, s.result.Clone = d.Path, d.Member.Super.Device
+// open begins a session with a drive, and judges it. Nothing is changed yet.
+func (t *Target) open(d Drive, opts Options) (*session, error) {
+	s := &session{Target: t, opts: opts, drive: d, result: &Result{Array: t.Conf.Name, Mode: "incremental", Device: d.Path}}
+	s.result.Clone = d.Member.Super.Device
 	return s, s.judge()
 }
 
@@ -140,22 +137,22 @@ func (v Verdict) code() string {
 	return v.Reasons[0].Code
 }
 
-// awaitDrive finds the clone drive, waiting for it as long as was asked.
-func (t *Target) awaitDrive(ctx context.Context, opts Options) (Drive, error) {
+// awaitDrives finds the clone drives that are plugged in, waiting for the first as long as was asked.
+func (t *Target) awaitDrives(ctx context.Context, opts Options) ([]Drive, error) {
 	events, err := sysfs.OpenUevents()
 	if err != nil {
-		return Drive{}, err
+		return nil, err
 	}
 	defer events.Close()
 	until := t.env.Now().Add(opts.Wait)
 	for said := false; ; {
-		d, err := t.findDrive(opts)
-		if err != nil || d != nil {
-			return deref(d), err
+		found, err := t.findDrives(opts)
+		if err != nil || len(found) > 0 {
+			return found, err
 		}
 		left := until.Sub(t.env.Now())
 		if left <= 0 {
-			return Drive{}, report.Fail(report.NoDrive, "absent", "no clone drive of %s is plugged in", t.Conf.Name).
+			return nil, report.Fail(report.NoDrive, "absent", "no clone drive of %s is plugged in", t.Conf.Name).
 				Hint("plug it in, or wait for it with --wait 5m")
 		}
 		if !said {
@@ -163,20 +160,13 @@ func (t *Target) awaitDrive(ctx context.Context, opts Options) (Drive, error) {
 			said = true
 		}
 		if err := events.Wait(ctx, min(left, 10*time.Second)); err != nil {
-			return Drive{}, interrupted(err)
+			return nil, interrupted(err)
 		}
 	}
 }
 
-func deref(d *Drive) Drive {
-	if d == nil {
-		return Drive{}
-	}
-	return *d
-}
-
-// findDrive looks for the drive once: the one that is named, or the recorded clones in their order.
-func (t *Target) findDrive(opts Options) (*Drive, error) {
+// findDrives looks once: for the drive that is named, or for the recorded clones, those that are in the array first.
+func (t *Target) findDrives(opts Options) ([]Drive, error) {
 	if strings.Contains(opts.Clone, "/") {
 		d, err := t.env.readDrive(opts.Clone)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -185,7 +175,7 @@ func (t *Target) findDrive(opts Options) (*Drive, error) {
 		if err == nil && d.Member == nil {
 			err = report.Fail(report.Refused, "no-superblock", "%s: %w", opts.Clone, d.Err)
 		}
-		return &d, err
+		return []Drive{d}, err
 	}
 	clones := t.Conf.Clones
 	if opts.Clone != "" {
@@ -199,24 +189,23 @@ func (t *Target) findDrive(opts Options) (*Drive, error) {
 		return nil, report.Fail(report.Usage, "no-clone", "no clone of %s is recorded", t.Conf.Name).
 			Hint("set one up with mdclone-early adopt, or name one with --clone")
 	}
-	var out *Drive
+	var inside, outside []Drive
 	for _, u := range clones {
 		d, err := t.env.findClone(u)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, report.Fail(report.Refused, "two-drives", "%w", err)
-		}
-		if d == nil {
-			continue
-		}
-		if t.env.FS.Exists(t.Array.Attr("dev-" + d.Name)) {
-			return d, nil // the one that is in the array comes before those that are only plugged in
-		}
-		if out == nil {
-			out = d
+		case d == nil:
+		case t.attached(*d):
+			inside = append(inside, *d)
+		default:
+			outside = append(outside, *d)
 		}
 	}
-	return out, nil
+	return append(inside, outside...), nil
 }
+
+func (t *Target) attached(d Drive) bool { return t.env.FS.Exists(t.Array.Attr("dev-" + d.Name)) }
 
 // interrupted makes the end of a context exit code 130.
 func interrupted(err error) error {

@@ -51,44 +51,39 @@ func (w *settleWatch) see(dirty md.Chunks, now time.Time, written bool) (settled
 	return w.pending.Count() == 0 || written && stalled > w.stall || stalled > settleQuiet*w.stall
 }
 
-// settle brings the bitmap to rest, touches the array so that Events Cleared passes the clone, and compares what was
-// copied, in the way that suits an array in use or not.
-func (s *session) settle(ctx context.Context) error {
+// settle touches the array so that Events Cleared passes the clone, and brings the bitmap to rest, in the way that suits
+// an array in use or not. copied is what should be in sync on disk then.
+func (s *session) settle(ctx context.Context, copied md.Chunks) (rest, error) {
 	start := s.env.Now()
+	defer func() { s.result.Seconds.Settle = s.since(start) }()
 	need, err := s.touchBefore()
 	if err != nil {
-		return err
+		return rest{}, err
 	}
 	if s.offline {
 		frozen, err := s.settleOffline(ctx)
 		if err != nil {
-			return err
+			return rest{}, err
 		}
 		if frozen {
-			s.result.Seconds.Settle = s.since(start)
-			if err := s.clearedNow(need); err != nil {
-				return err
-			}
-			return s.compareCopied(ctx, s.copied, true)
+			return rest{copied, true}, s.clearedNow(need)
 		}
 		s.env.Log.Warnf("somebody has %s open, so the bitmap is waited for", s.Array.Name)
 	}
 	state, err := s.Array.State()
 	if err != nil {
-		return err
+		return rest{}, err
 	}
-	clear := s.copied
+	clear := copied
 	if len(state.EmptySlots()) == 0 { // with a slot empty no bit is ever cleared
-		if clear, err = s.settleOnline(ctx, need); err != nil {
-			return err
+		if clear, err = s.settleOnline(ctx, copied, need); err != nil {
+			return rest{}, err
 		}
 	}
-	s.result.Seconds.Settle = s.since(start)
-	if s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(clear)); s.result.LeftDirtyBytes > 0 {
-		s.env.Log.Infof("%s of what was copied is still, or again, marked changed: the next cycle copies it once more",
-			report.Bytes(s.result.LeftDirtyBytes))
+	if left := s.bitmap.Bytes(copied.Minus(clear)); left > 0 {
+		s.env.Log.Infof("%s of what was copied is still, or again, marked changed: the next cycle copies it once more", report.Bytes(left))
 	}
-	return s.compareCopied(ctx, clear, false)
+	return rest{clear, false}, nil
 }
 
 // touchBefore touches the array while the clone is in it, and returns the Events Cleared that this must lead to; 0 where
@@ -127,13 +122,13 @@ func (s *session) clearedNow(need uint64) error {
 
 // settleOnline waits for the ticks of the bitmap's daemon, and for Events Cleared to pass need on the clone's own disk;
 // need 0 does not. Whatever does not come within the bound is said, not waited for.
-func (s *session) settleOnline(ctx context.Context, need uint64) (md.Chunks, error) {
+func (s *session) settleOnline(ctx context.Context, copied md.Chunks, need uint64) (md.Chunks, error) {
 	writes, err := s.arrayWrites()
 	if err != nil {
 		return md.Chunks{}, err
 	}
 	start := s.env.Now()
-	w := newSettleWatch(s.copied, start, s.timeBase())
+	w := newSettleWatch(copied, start, s.timeBase())
 	tick := time.NewTicker(settlePoll)
 	defer tick.Stop()
 	for {

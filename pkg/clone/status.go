@@ -35,6 +35,7 @@ type ArrayStatus struct {
 	DirtyBytes uint64        `json:"dirty_bytes"`
 	Limits     LimitStatus   `json:"limits"`
 	Clones     []DriveStatus `json:"clones"`
+	Advice     []string      `json:"advice"`     // what to know before a missing primary is replaced
 	Unreadable []string      `json:"unreadable"` // what this user may not read
 }
 
@@ -47,10 +48,13 @@ type LimitStatus struct {
 
 // DriveStatus is one recorded clone.
 type DriveStatus struct {
-	UUID       md.UUID         `json:"uuid"`
-	Device     string          `json:"device"` // "" if it is not plugged in
-	State      State           `json:"state"`
-	CopyBytes  uint64          `json:"copy_bytes"` // what the next clone copies
+	UUID      md.UUID `json:"uuid"`
+	Device    string  `json:"device"` // "" if it is not plugged in
+	State     State   `json:"state"`
+	CopyBytes uint64  `json:"copy_bytes"` // what the next clone copies
+	// AgainBytes is how much of that it has already: bits are cleared only while all clones are in.
+	AgainBytes uint64          `json:"again_bytes"`
+	Slot       int             `json:"slot"` // its own; -1 if it is not known
 	DetachedAt *time.Time      `json:"detached_at"`
 	Reasons    []report.Reason `json:"reasons"`
 	Hints      []string        `json:"-"`
@@ -99,12 +103,12 @@ func (e *Env) Status(which string) (Status, error) {
 
 func (t *Target) status() (ArrayStatus, error) {
 	s := ArrayStatus{
-		Name: t.Conf.Name, UUID: t.Conf.UUID, State: "not-assembled", Clones: []DriveStatus{}, Unreadable: []string{},
+		Name: t.Conf.Name, UUID: t.Conf.UUID, State: "not-assembled", Clones: []DriveStatus{}, Unreadable: []string{}, Advice: []string{},
 		Limits: LimitStatus{Holders: map[string]uint64{}},
 	}
 	if t.Array.Name == "" {
 		for _, u := range t.Conf.Clones {
-			s.Clones = append(s.Clones, DriveStatus{UUID: u, State: Absent, Reasons: []report.Reason{}})
+			s.Clones = append(s.Clones, DriveStatus{UUID: u, State: Absent, Slot: -1, Reasons: []report.Reason{}})
 		}
 		return s, nil
 	}
@@ -134,6 +138,11 @@ func (t *Target) status() (ArrayStatus, error) {
 		}
 		s.Clones = append(s.Clones, c)
 	}
+	var own []int
+	for _, c := range s.Clones {
+		own = append(own, c.Slot)
+	}
+	s.Advice = replaceAdvice(t.Array.Name, state.EmptySlots(), own)
 	return s, nil
 }
 
@@ -152,10 +161,13 @@ func (t *Target) limitStatus(l *LimitStatus) error {
 
 // cloneStatus judges one clone as it is now; where the disks cannot be read it says what sysfs knows.
 func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (DriveStatus, error) {
-	c := DriveStatus{UUID: u, State: Absent, CopyBytes: s.DirtyBytes, Reasons: []report.Reason{}}
+	c := DriveStatus{UUID: u, State: Absent, Slot: -1, CopyBytes: s.DirtyBytes, Reasons: []report.Reason{}}
 	x, err := t.env.entry(u)
 	if err == nil && x != nil && !x.DetachedAt.IsZero() {
-		c.DetachedAt = &x.DetachedAt
+		c.DetachedAt, c.Slot = &x.DetachedAt, x.Slot
+		if len(t.Conf.Clones) > 1 && !x.Attached {
+			c.AgainBytes = min(x.DirtyBytes, c.CopyBytes)
+		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		return c, err
@@ -177,7 +189,10 @@ func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (DriveStatus, error) {
 	}
 	v := t.advise(Judge(f), *d)
 	c.Device, c.State, c.Reasons, c.Hints = d.Path, v.State, append(c.Reasons, v.Reasons...), v.Hints
-	c.CopyBytes = v.CopyBytes
+	c.CopyBytes, c.AgainBytes = v.CopyBytes, min(c.AgainBytes, v.CopyBytes)
+	if slot := d.Member.Super.Slot(); slot >= 0 {
+		c.Slot = slot
+	}
 	return c, nil
 }
 
@@ -281,10 +296,9 @@ func byLink(root, array string) (md.UUID, bool) {
 	return md.UUID{}, false
 }
 
-// RunAll carries do out on each array, one after the other, also when one fails: each has its own account.
-func RunAll(ctx context.Context, targets []*Target, do func(context.Context, *Target) (*Result, error)) ([]*Result, []error) {
-	var results []*Result
-	var errs []error
+// RunAll carries do out on each array, one after the other, also when one fails: each clone has its own account. errs has
+// one entry an array.
+func RunAll(ctx context.Context, targets []*Target, do func(context.Context, *Target) ([]*Result, error)) (results []*Result, errs []error) {
 	for _, t := range targets {
 		if ctx.Err() != nil {
 			err := report.Fail(report.Interrupted, "interrupted", "%s was not begun", t.Conf.Name)
@@ -292,7 +306,7 @@ func RunAll(ctx context.Context, targets []*Target, do func(context.Context, *Ta
 			continue
 		}
 		r, err := do(ctx, t)
-		results, errs = append(results, r), append(errs, err)
+		results, errs = append(results, r...), append(errs, err)
 	}
 	return results, errs
 }

@@ -60,13 +60,16 @@ func Judge(f Facts) Verdict {
 			if !v.Admit && v.Mend == MendNothing {
 				v.CopyBytes = f.Array.ComponentSize
 			}
+			if f.Drive != nil && v.Mend != MendJoin {
+				v.Slot = f.targetSlot()
+			}
 			if v.FullCopy {
 				v.askFull(f)
 			}
 			return v
 		}
 	}
-	v := Verdict{State: Stale, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.dirtyBytes()}
+	v := Verdict{State: Stale, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.dirtyBytes(), Slot: f.targetSlot()}
 	a, c := f.Primaries[0].Super, f.Drive.Super
 	switch listed := a.SlotOf(c.DevNumber) == c.Slot(); {
 	case c.Features&md.FeatureRecoveryOffset != 0:
@@ -75,6 +78,8 @@ func Judge(f Facts) Verdict {
 	case listed:
 		v.State = InSync
 		v.say("was-in-sync", "the array ended while it was in sync; what was written at that moment is copied again")
+	case v.Slot != c.Slot():
+		v.say("slot-moved", "its slot %d was filled by a new drive, so it goes to the empty one, %d", c.Slot(), v.Slot)
 	}
 	v.askVerify(f)
 	return v
@@ -256,7 +261,7 @@ func tooSmallRequests(f Facts) (Verdict, bool) {
 
 func slotTaken(f Facts) (Verdict, bool) {
 	slot := f.Drive.Super.Slot()
-	if m, taken := f.Array.AtSlot(slot); slot >= 0 && taken && m.Name != f.DriveName {
+	if m, taken := f.Array.AtSlot(slot); slot >= 0 && taken && m.Name != f.DriveName && f.movesTo() < 0 {
 		return refuse(Outdated, "slot-taken", "its slot %d is filled by %s", slot, m.Name).
 			hint("the kernel would put it into another slot, that of another drive perhaps").needsFullCopy(), true
 	}
@@ -265,6 +270,29 @@ func slotTaken(f Facts) (Verdict, bool) {
 			hint("remove them first: mdadm %s --remove /dev/%s", "/dev/"+f.ArrayName, spares[0]), true
 	}
 	return Verdict{}, false
+}
+
+// movesTo is the slot that the kernel gives to a drive whose own was filled by a replaced primary: right only if exactly
+// one is empty, no other clone could own it, and the canary shows that no slot was filled and synced since it left with
+// none empty. -1 if it is not right.
+func (f Facts) movesTo() int {
+	empty := f.Array.EmptySlots()
+	if len(empty) != 1 || f.OtherClones > 0 || f.Ledger == nil || f.Ledger.Attached || len(f.Ledger.Dirty) == 0 {
+		return -1
+	}
+	if _, found := outdatedByLedger(f); found {
+		return -1
+	}
+	return empty[0]
+}
+
+// targetSlot is where the drive is to go.
+func (f Facts) targetSlot() int {
+	slot := f.Drive.Super.Slot()
+	if m, taken := f.Array.AtSlot(slot); taken && m.Name != f.DriveName {
+		return f.movesTo()
+	}
+	return slot
 }
 
 func join(words []string) string { return strings.Join(words, ", ") }

@@ -97,6 +97,15 @@ func TestJudge(t *testing.T) {
 		{"its slot is filled", func(f *Facts) {
 			f.Array.Members = append(f.Array.Members, md.MemberState{Name: "vdd", Slot: 2, Flags: []string{"in_sync"}})
 		}, Outdated, false, "slot-taken", "", 10 * mib},
+		{"a replaced primary sits in its slot, one other is empty", slotFilled, Stale, true, "slot-moved", config.VerifyChanged, 2 * mib},
+		{"a replaced primary sits in its slot, two are empty", func(f *Facts) {
+			slotFilled(f)
+			f.Array.RaidDisks, f.Drive.Super.RaidDisks, f.Primaries[0].Super.RaidDisks = 4, 4, 4
+		}, Outdated, false, "slot-taken", "", 10 * mib},
+		{"the same, another clone is away", func(f *Facts) { slotFilled(f); f.OtherClones = 1 }, Outdated, false, "slot-taken", "", 10 * mib},
+		{"the same, no ledger", func(f *Facts) { slotFilled(f); f.Ledger = nil }, Outdated, false, "slot-taken", "", 10 * mib},
+		{"the same, no canary", func(f *Facts) { slotFilled(f); f.Ledger.Dirty = nil }, Outdated, false, "slot-taken", "", 10 * mib},
+		{"the same, canary gone", func(f *Facts) { slotFilled(f); f.Ledger.Dirty[0].Last = 1 }, Outdated, false, "slot-taken", "", 10 * mib},
 		{"a spare waits", func(f *Facts) {
 			f.Array.Members = append(f.Array.Members, md.MemberState{Name: "vdd", Slot: -1, Flags: []string{"spare"}})
 		}, Unsuitable, false, "spares", "", 10 * mib},
@@ -198,6 +207,11 @@ func ranAlone(events uint64) func(*Facts) {
 	}
 }
 
+// slotFilled: the primary of slot 1 was replaced by a drive that mdadm put into slot 2.
+func slotFilled(f *Facts) {
+	f.Array.Members[1] = md.MemberState{Name: "vdd", Slot: 2, Flags: []string{"in_sync"}}
+}
+
 func joinCut(f *Facts) {
 	f.Drive.Super.Roles[2], f.Drive.Super.Events = none, 61
 	f.Drive.Bitmap.Events = 50
@@ -254,7 +268,7 @@ func TestMend(t *testing.T) {
 			if v.Mend != test.mend || why != test.why {
 				t.Errorf("Judge().Mend = %q because of %q; want %q, %q (%v)", v.Mend, why, test.mend, test.why, v.Reasons)
 			}
-			if v.Mend != MendNothing && v.Mend != MendHeal && v.Slot != 2 {
+			if v.Mend != MendNothing && v.Slot != 2 {
 				t.Errorf("Judge().Slot = %d; want 2", v.Slot)
 			}
 		})

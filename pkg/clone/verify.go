@@ -231,6 +231,15 @@ func (s *session) checkFinished() error {
 	return nil
 }
 
+// wantsAll tells whether all of the clone is to be compared.
+func (s *session) wantsAll() bool { return s.verify == config.VerifyFull }
+
+// adoptCheck takes over what another session's comparison of all members has found.
+func (s *session) adoptCheck(o *session) {
+	s.done, s.verdict.WhyVerify = o.done, o.verdict.WhyVerify
+	s.result.VerifiedBytes, s.result.MismatchedSectors = o.result.VerifiedBytes, o.result.MismatchedSectors
+}
+
 // agree makes a mirror that differs an outcome of its own. The clone stays in, so that it can be looked at and repaired.
 func (s *session) agree() error {
 	if s.result.MismatchedSectors == 0 {

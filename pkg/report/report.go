@@ -103,6 +103,18 @@ func CodeOf(err error) Code {
 	return Failed
 }
 
+// coded gives joined errors an exit code of their own.
+type coded struct {
+	code Code
+	error
+}
+
+// Unwrap keeps the reasons within reach.
+func (c coded) Unwrap() []error { return []error{&Error{Exit: c.code}, c.error} }
+
+// WithCode gives err, of several runs, the exit code of the worst.
+func WithCode(code Code, err error) error { return coded{code, err} }
+
 // ReasonsOf is what --json says of err; of joined errors, each one's.
 func ReasonsOf(err error) []Reason {
 	reasons := []Reason{}

@@ -1,0 +1,98 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// crew is all clones of one array that take part in a cycle. They are let in one after the other and leave together:
+// bits are cleared only while no slot is empty, so with all of them in, each later clone copies what it misses itself and
+// not what any of them misses.
+type crew struct{ sessions []*session }
+
+// each does a step for every clone that has not failed and is not over; one that fails does not stop the others.
+func (c *crew) each(do func(*session) error) {
+	for _, s := range c.sessions {
+		if s.err == nil && !s.over {
+			s.err = do(s)
+		}
+	}
+}
+
+// active lists the clones that are still taking part.
+func (c *crew) active() (out []*session) {
+	c.each(func(s *session) error {
+		out = append(out, s)
+		return nil
+	})
+	return out
+}
+
+// bringIn lets every clone in, and compares all where that is asked for: the kernel's comparison is of all members at
+// once.
+func (c *crew) bringIn(ctx context.Context) {
+	c.each(func(s *session) error { return s.bringIn(ctx) })
+	var checked *session
+	c.each(func(s *session) error {
+		if checked != nil && checked.err == nil && s.wantsAll() {
+			s.adoptCheck(checked)
+			return nil
+		}
+		err := s.verifyAll(ctx)
+		if s.wantsAll() {
+			checked = s
+		}
+		return err
+	})
+}
+
+// settle brings the bitmap to rest with all clones in, and compares what was copied to each.
+func (c *crew) settle(ctx context.Context) {
+	all := c.active()
+	if len(all) == 0 {
+		return
+	}
+	lead, copied := all[0], all[0].copied
+	for _, s := range all[1:] {
+		copied, lead.before = copied.Or(s.copied), max(lead.before, s.before)
+	}
+	rest, err := lead.settle(ctx, copied)
+	c.each(func(s *session) error {
+		if err != nil {
+			return err
+		}
+		s.moved, s.result.Seconds.Settle = lead.moved, lead.result.Seconds.Settle
+		s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(rest.clear))
+		return s.compareCopied(ctx, s.copied.And(rest.clear), rest.frozen)
+	})
+	c.each((*session).agree)
+}
+
+// accounts ends every session. The error is the worst, with the reasons of all.
+func (c *crew) accounts(ctx context.Context, start time.Time) ([]*Result, error) {
+	var results []*Result
+	var errs []error
+	worst := report.Done
+	for _, s := range c.sessions {
+		s.conclude(ctx, start)
+		results = append(results, s.result)
+		if s.err != nil {
+			errs = append(errs, s.err)
+			worst = report.Worse(worst, report.CodeOf(s.err))
+		}
+	}
+	if len(errs) > 1 {
+		return results, report.WithCode(worst, errors.Join(errs...))
+	}
+	return results, errors.Join(errs...)
+}
+
+// rest is how an array came to rest: the chunks that are in sync on disk, and whether nobody can write to it now.
+type rest struct {
+	clear  md.Chunks
+	frozen bool
+}

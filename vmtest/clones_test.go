@@ -1,0 +1,138 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"strings"
+	"testing"
+
+	"mdclone/pkg/clone"
+)
+
+// accounts runs a command over several clones and reads their accounts.
+func (r *rig) accounts(want int, args ...string) []clone.Result {
+	r.t.Helper()
+	return read[struct {
+		Arrays []clone.Result `json:"arrays"`
+	}](r, r.early(want, append(args, "--json")...).Stdout).Arrays
+}
+
+// equalTo is equal for another disk than vdc.
+func (r *rig) equalTo(name string) {
+	r.t.Helper()
+	swapped := *r
+	swapped.disks = append(swapped.disks[:0:0], r.disks...)
+	i := int(name[len(name)-1] - 'a')
+	swapped.disks[2], swapped.disks[i] = swapped.disks[i], swapped.disks[2]
+	swapped.equal()
+}
+
+// TestTwoClones: each has a slot of its own. Alone, each copies what either of them misses, and status says how much of
+// that it has already; a session with both ends that.
+func TestTwoClones(t *testing.T) {
+	eachSuite(t, func(t *testing.T, suite string) {
+		r := newRig(t, suite, 5)
+		r.adopted()
+		r.account(0, "backup", "--keep") // a new one is adopted while all others are in
+		r.early(0, "adopt", "data", "/dev/vdd")
+		if got := r.early(0, "detach"); strings.Count(got.Stdout, "safe to unplug") != 1 {
+			t.Errorf("detach of two clones says %q; want once that it is safe to unplug", got.Stdout)
+		}
+		c, d := r.status().Clones[0], r.status().Clones[1]
+		if c.Slot != 2 || d.Slot != 3 || c.State != clone.Stale || d.State != clone.Stale {
+			t.Fatalf("status: %+v, %+v; want both stale, in slots 2 and 3", c, d)
+		}
+		first := func(args ...string) clone.Result { return r.account(0, append(args, "--clone", "/dev/vdc")...) }
+
+		r.write("/dev/md0", 16, 20)
+		first("backup")
+		r.write("/dev/md0", 4, 60)
+		s := r.status()
+		if c = s.Clones[0]; c.CopyBytes < 20*mib || c.AgainBytes < 16*mib || c.AgainBytes > 19*mib {
+			t.Errorf("status of the clone that was backed up: %+v; want 20 MiB to copy, of which it has 16", c)
+		}
+		if text := r.early(0, "status").Stdout; !strings.Contains(text, "of that it has already") {
+			t.Errorf("status says %q; want why the clone copies more than it misses", text)
+		}
+		if got := first("backup"); got.DirtyBytes < 20*mib {
+			t.Errorf("backup: %+v; want the union of what both miss", got)
+		}
+		r.equal()
+
+		both := r.accounts(0, "backup")
+		if len(both) != 2 || both[0].Clone == both[1].Clone || both[0].MismatchedSectors+both[1].MismatchedSectors != 0 || both[0].Attached || both[1].Attached {
+			t.Errorf("backup of both: %+v; want two accounts, both out", both)
+		}
+		r.equal()
+		r.equalTo("vdd")
+		r.tunables()
+		r.write("/dev/md0", 4, 60)
+		if got := first("backup"); got.DirtyBytes > 6*mib {
+			t.Errorf("backup after a session with both: %+v; want only what changed since", got)
+		}
+		r.equal()
+
+		t.Run("a primary is replaced while they are away", func(t *testing.T) {
+			r := r.at(t)
+			r.Script("mdadm /dev/md0 --fail /dev/vdb --remove /dev/vdb 2>/dev/null; mdadm --zero-superblock /dev/vdb")
+			if text := r.early(0, "status").Stdout; !strings.Contains(text, "into its slot, 1") {
+				t.Errorf("status says %q; want that a new drive takes slot 1", text)
+			}
+			r.Script("mdadm /dev/md0 --add /dev/vde 2>/dev/null; mdadm --wait /dev/md0 || true; grep -q 1 /sys/block/md0/md/dev-vde/slot")
+			r.write("/dev/md0", 2, 90)
+			if got := r.accounts(0, "backup"); got[0].Mode != "incremental" || got[1].Mode != "incremental" || got[1].CopiedBytes > 40*mib {
+				t.Errorf("backup after a primary was replaced: %+v; want both incremental", got)
+			}
+			r.equal()
+			r.equalTo("vdd")
+		})
+		t.Run("one of them was booted", func(t *testing.T) {
+			r := r.at(t)
+			r.Script(`mdadm --stop /dev/md0 2>/dev/null; mdadm --assemble /dev/md9 --run /dev/vdd 2>/dev/null`)
+			r.write("/dev/md9", 2, 100)
+			r.Script("mdadm --stop /dev/md9; mdadm --assemble /dev/md0 --run /dev/vda /dev/vde 2>/dev/null")
+			got := r.accounts(3, "backup")
+			if got[0].Result != "done" || got[1].Result != "refused" {
+				t.Errorf("backup: %+v; want the one done and the other refused", got)
+			}
+			r.equal()
+			if got := r.accounts(0, "backup", "--heal"); got[0].Mode != "incremental" || got[1].Mode != "healed" {
+				t.Errorf("backup --heal: %+v; want the one incremental and the other healed", got)
+			}
+			r.equal()
+			r.equalTo("vdd")
+		})
+	})
+}
+
+// TestReplacedIntoItsSlot: the clone has the lowest slot, and a replaced primary was put there by a plain --add.
+func TestReplacedIntoItsSlot(t *testing.T) {
+	eachSuite(t, func(t *testing.T, suite string) {
+		r := newRig(t, suite, 4)
+		// no adopt makes this: a clone in slot 0
+		r.Script(`for d in vda vdb vdc; do dd if=/dev/urandom of=/dev/$d bs=1M count=8 oflag=direct status=none; done
+			mdadm --create /dev/md0 --run --level=1 --raid-devices=3 --bitmap=internal --bitmap-chunk=1M /dev/vdc /dev/vda /dev/vdb
+			mdadm --wait /dev/md0 || true; test "$(cat /sys/block/md0/md/degraded)" = 0
+			mkdir -p /etc/mdclone; uuid() { mdadm -E /dev/vdc | sed -n "s/ *$1 UUID : //p"; }
+			printf 'array = %s\nclone = %s\n' "$(uuid Array)" "$(uuid Device)" > /etc/mdclone/data.conf`)
+		r.account(0, "backup", "--verify", "full")
+		r.write("/dev/md0", 4, 20)
+		r.Script("mdadm /dev/md0 --fail /dev/vdb --remove /dev/vdb 2>/dev/null; mdadm --zero-superblock /dev/vdb")
+		if text := r.early(0, "status").Stdout; !strings.Contains(text, "echo 2 > /sys/block/md0/md/dev-NEW/slot") {
+			t.Errorf("status says %q; want the way to put a new drive into slot 2", text)
+		}
+		r.Script(`mdadm /dev/md0 --add /dev/vdd 2>/dev/null; mdadm --wait /dev/md0 || true; grep -q 0 /sys/block/md0/md/dev-vdd/slot`)
+		r.write("/dev/md0", 4, 40)
+		got := r.account(0, "backup")
+		code(t, got, "slot-moved")
+		if got.Mode != "incremental" || got.CopiedBytes > 20*mib {
+			t.Errorf("backup: %+v; want it incremental, in the other slot", got)
+		}
+		r.equal()
+		if c := r.status().Clones[0]; c.Slot != 2 || c.State != clone.Stale {
+			t.Errorf("status: %+v; want it stale, its slot 2 now", c)
+		}
+		r.account(0, "backup")
+		r.equal()
+	})
+}
