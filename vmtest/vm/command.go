@@ -108,6 +108,9 @@ func (p *Process) Wait(ctx context.Context) (Result, error) {
 	}
 }
 
+// Stdout is what it has printed so far, also when the machine has ended meanwhile.
+func (p *Process) Stdout() string { return p.stdout.String() }
+
 // Signal sends sig to the process and those that it started (its process group).
 func (p *Process) Signal(sig syscall.Signal) error {
 	return p.vm.agent.conn.Send(wire.Frame{ID: p.id, Op: wire.Signal, Code: int(sig)})
