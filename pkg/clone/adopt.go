@@ -94,7 +94,7 @@ func (a *adoption) carryOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.peer = peers[0].name
+	a.rely(peers)
 	if !a.attached() {
 		if err := a.prepare(ctx); err != nil {
 			return err

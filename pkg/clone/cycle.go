@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
 
@@ -109,7 +110,6 @@ func (s *session) conclude(ctx context.Context, start time.Time) {
 
 // finish puts everything back, and takes a clone out whose cycle was interrupted or whose drive failed.
 func (s *session) finish(ctx context.Context, err error) error {
-	var out *report.Error
 	switch {
 	case err == nil:
 	case ctx.Err() != nil && s.inside:
@@ -121,12 +121,8 @@ func (s *session) finish(ctx context.Context, err error) error {
 		}
 	case ctx.Err() != nil:
 		err = interrupted(context.Canceled)
-	case errors.As(err, &out) && out.Reasons[0].Code == "drive-failed":
-		if e := s.remove(); e != nil {
-			s.env.Log.Warnf("%v", e)
-		}
 	case s.inside:
-		s.env.Log.Warnf("%s is still in %s: mdclone-early detach takes it out", s.drive.Name, s.Array.Name)
+		err = s.afterFailure(err)
 	}
 	if e := s.untune(); e != nil {
 		err = errors.Join(err, e)
@@ -135,6 +131,61 @@ func (s *session) finish(ctx context.Context, err error) error {
 		s.account()
 	}
 	return err
+}
+
+// afterFailure says which drive is at fault where one is. A clone whose drive has failed is taken out; one that is sound
+// stays as it is.
+func (s *session) afterFailure(err error) error {
+	state, e := s.Array.State()
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	code := reasonCode(err)
+	if _, lost := whoIsLeft(state, s.peers); len(lost) > 0 && code != "primary-failed" && code != "last-copy" {
+		err = errors.Join(s.primaryFailed(lost), err)
+	}
+	m, in := state.Member(s.drive.Name)
+	if _, e := md.ReadDevice(s.drive.Path); in && e == nil && !m.Has("faulty") {
+		s.env.Log.Warnf("%s is still in %s: mdclone-early detach takes it out", s.drive.Name, s.Array.Name)
+		return err
+	}
+	if code != "drive-failed" {
+		err = errors.Join(driveFailed(s.drive.Name), err)
+	}
+	return errors.Join(err, s.drop(state))
+}
+
+// drop takes a clone out whose drive has failed. The ledger goes on saying that it did not leave in good order.
+func (s *session) drop(state md.State) error {
+	m, in := state.Member(s.drive.Name)
+	if !in {
+		return nil
+	}
+	if err := s.thaw(); err != nil {
+		return err
+	}
+	if !m.Has("faulty") {
+		if left, _ := whoIsLeft(state, s.peers); len(left) == 0 {
+			return nil // whatever it is, it is all that is left
+		}
+		if err := s.Array.Write("faulty", "dev-"+s.drive.Name, "state"); err != nil {
+			return err
+		}
+	}
+	return s.remove()
+}
+
+func driveFailed(name string) *report.Error {
+	return report.Fail(report.Failed, "drive-failed", "%s failed or was unplugged, and is no complete clone; the array is intact", name).
+		Hint("look at the kernel log (dmesg); plug it in again and run this again")
+}
+
+// reasonCode is the code of an error's first reason; "" if it has none.
+func reasonCode(err error) string {
+	if reasons := report.ReasonsOf(err); len(reasons) > 0 {
+		return reasons[0].Code
+	}
+	return ""
 }
 
 // account fills in what the drive was written.
@@ -168,7 +219,8 @@ func (s *session) bringIn(ctx context.Context) error {
 	if len(peers) == 0 {
 		return report.Fail(report.Refused, "no-primary", "no primary of %s is in sync", s.Array.Name)
 	}
-	s.peer, s.bitmap = peers[0].name, peers[0].member.Bitmap
+	s.rely(peers)
+	s.bitmap = peers[0].member.Bitmap
 	if s.bitmap == nil {
 		return report.Fail(report.Refused, "no-bitmap", "%s has no bitmap: without one the clone cannot come back incrementally",
 			s.Array.Name).Hint("mdadm --grow %s --bitmap=internal", s.Array.Path())
@@ -209,6 +261,14 @@ func (s *session) bringIn(ctx context.Context) error {
 		return err
 	}
 	return s.copiedInFull()
+}
+
+// rely notes which primaries the session counts on, the freshest first.
+func (s *session) rely(peers []peer) {
+	s.peer, s.peers = peers[0].name, nil
+	for _, p := range peers {
+		s.peers = append(s.peers, p.name)
+	}
 }
 
 // makeFit makes array and drive ready for a join.
@@ -255,8 +315,7 @@ func (s *session) takeOut() error {
 		return err
 	}
 	if m, err := s.Array.Member(s.drive.Name); err != nil || !m.InSync() {
-		return errors.Join(report.Fail(report.Failed, "drive-failed", "%s failed after the copy, and is no complete one",
-			s.drive.Name).Hint("look at the kernel log (dmesg); plug it in again and run this again"), err)
+		return errors.Join(driveFailed(s.drive.Name), err)
 	}
 	if err := s.detach(); err != nil {
 		return err

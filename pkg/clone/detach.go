@@ -48,15 +48,37 @@ func (s *session) detach() error {
 }
 
 // mayFail is the last look before the write: failing the last good member answers EBUSY and breaks the array for every
-// later write.
+// later write. A complete clone stays, too, where a primary has failed since the session began.
 func (s *session) mayFail(state md.State) error {
-	for _, m := range state.Members {
-		if m.Name != s.drive.Name && m.InSync() && m.Name == s.peer {
-			return nil
+	left, lost := whoIsLeft(state, s.peers)
+	m, _ := state.Member(s.drive.Name)
+	switch {
+	case len(left) == 0:
+		return report.Fail(report.Failed, "last-copy", "no other member of %s is in sync: %s stays in, it is the last good copy",
+			s.Array.Name, s.drive.Name)
+	case len(lost) > 0 && m.InSync():
+		return s.primaryFailed(lost)
+	}
+	s.peer = left[0]
+	return nil
+}
+
+func (s *session) primaryFailed(lost []string) *report.Error {
+	return report.Fail(report.Failed, "primary-failed", "%s of %s failed meanwhile: %s stays in, in its place", join(lost),
+		s.Array.Name, s.drive.Name).
+		Hint("replace what failed; mdclone-early detach takes the clone out when you say so")
+}
+
+// whoIsLeft tells which members of names are still in sync and which are not.
+func whoIsLeft(state md.State, names []string) (left, lost []string) {
+	for _, n := range names {
+		if m, ok := state.Member(n); ok && m.InSync() {
+			left = append(left, n)
+		} else {
+			lost = append(lost, n)
 		}
 	}
-	return report.Fail(report.Failed, "last-copy", "no other member of %s is in sync: %s stays in, it is the last good copy",
-		s.Array.Name, s.drive.Name)
+	return left, lost
 }
 
 // remove takes a failed or spare drive out of the array. The kernel answers EBUSY until what is under way to it has

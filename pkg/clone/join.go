@@ -201,8 +201,7 @@ func (s *session) await(ctx context.Context, label string, total uint64) error {
 	for idleSince := (time.Time{}); ; {
 		m, err := s.Array.Member(s.drive.Name)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && m.Has("faulty") {
-			return report.Fail(report.Failed, "drive-failed", "%s failed or was unplugged in mid-sync; the array is intact", s.drive.Name).
-				Hint("look at the kernel log (dmesg); plug it in again and run this again")
+			return driveFailed(s.drive.Name)
 		}
 		if err != nil {
 			return err

@@ -38,6 +38,7 @@ type session struct {
 	slot    int
 	before  uint64    // the drive's events before it was let in; 0 if nothing is recorded of that
 	peer    string    // kernel name of the primary whose disk is read
+	peers   []string  // of all primaries that were in sync when the session began
 	copied  md.Chunks // dirty when the session began: what the sync copies
 	bitmap  *md.Bitmap
 	synced  bool          // a sync ran, so copied is worth comparing

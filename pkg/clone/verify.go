@@ -166,7 +166,8 @@ func (s *session) checkAll(ctx context.Context) error {
 	if err := s.Array.Write("check", "sync_action"); err != nil {
 		return err
 	}
-	if err := s.awaitCheck(ctx, state.ComponentSize); err != nil {
+	// one that ends early leaves where it ended as the beginning of every later sync
+	if err := errors.Join(s.awaitCheck(ctx, state.ComponentSize), s.openRange()); err != nil {
 		return err
 	}
 	count, err := s.Array.FS.Uint(s.Array.Attr("mismatch_cnt"))
@@ -219,7 +220,15 @@ func (s *session) awaitCheck(ctx context.Context, total uint64) error {
 func (s *session) checkFinished() error {
 	m, err := s.Array.Member(s.drive.Name)
 	if err != nil || !m.InSync() {
-		return report.Fail(report.Failed, "drive-failed", "%s failed while it was compared", s.drive.Name)
+		return driveFailed(s.drive.Name)
+	}
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	// what a failed member could not read counts as different (drivers/md/raid1.c, process_checks, Linux 6.12)
+	if _, lost := whoIsLeft(state, s.peers); len(lost) > 0 {
+		return s.primaryFailed(lost)
 	}
 	last, err := s.Array.Read("last_sync_action")
 	if err != nil {

@@ -111,6 +111,9 @@ func (p *Process) Wait(ctx context.Context) (Result, error) {
 // Stdout is what it has printed so far, also when the machine has ended meanwhile.
 func (p *Process) Stdout() string { return p.stdout.String() }
 
+// Stderr is likewise.
+func (p *Process) Stderr() string { return p.stderr.String() }
+
 // Signal sends sig to the process and those that it started (its process group).
 func (p *Process) Signal(sig syscall.Signal) error {
 	return p.vm.agent.conn.Send(wire.Frame{ID: p.id, Op: wire.Signal, Code: int(sig)})
