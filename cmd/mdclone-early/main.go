@@ -111,6 +111,7 @@ func (p *program) parser() (*flags.Parser, error) {
 		{"backup", "bring the clone up to date and detach it", backupHelp, newBackupCommand(p)},
 		{"attach", "let the clone in, sync it, and leave it in", attachHelp, newAttachCommand(p)},
 		{"detach", "take the clone out in good order", detachHelp, newDetachCommand(p)},
+		{"probe", "test the running kernel for requests that are lost when a limit falls", probeHelp, &probeCommand{program: p}},
 		{"status", "show arrays, limits and clones", statusHelp, &statusCommand{program: p}},
 	} {
 		if err == nil {

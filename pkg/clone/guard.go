@@ -7,16 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"mdclone/pkg/dm"
+	"mdclone/pkg/limits"
 	"mdclone/pkg/md"
 	"mdclone/pkg/sysfs"
 )
@@ -26,7 +24,7 @@ import (
 // there is nothing to undo does nothing.
 
 // GuardCommand is the hidden command that is that second process: GuardCommand thaw MOUNTPOINT | resume MAJOR:MINOR... |
-// write FILE VALUE [FILE VALUE]...
+// write FILE VALUE [FILE VALUE]... | unprobe LOOP...
 const GuardCommand = "undo-when-parent-ends"
 
 const (
@@ -80,11 +78,11 @@ func undoing(args []string) (undo func() error, bound <-chan time.Time, closer i
 		dir, err := os.Open(args[1])
 		return func() error { return thaw(int(dir.Fd())) }, time.After(frozenAtMost), dir, err
 	case "resume":
-		control, err := os.OpenFile(dmControl, os.O_RDWR, 0)
+		control, err := dm.Open("/")
 		undo = func() error {
 			var errs []error
 			for _, dev := range args[1:] {
-				errs = append(errs, dmSuspend(int(control.Fd()), dev, false))
+				errs = append(errs, control.Resume(dev))
 			}
 			return errors.Join(errs...)
 		}
@@ -100,6 +98,9 @@ func undoing(args []string) (undo func() error, bound <-chan time.Time, closer i
 			return errors.Join(errs...)
 		}
 		return undo, nil, files, err
+	case "unprobe":
+		loops, err := numbers(args[1:])
+		return func() error { return limits.RemoveScratch(sysfs.New(), loops) }, nil, io.NopCloser(nil), err
 	}
 	return nil, nil, nil, fmt.Errorf("cannot guard %q", args[0])
 }
@@ -146,9 +147,13 @@ type guard struct {
 }
 
 // startGuard returns when the guard is ready.
-func startGuard(args ...string) (*guard, error) {
+func startGuard(args ...string) (*guard, error) { return startGuardWith(nil, args...) }
+
+// startGuardWith starts one that holds files open too, until it ends.
+func startGuardWith(files []*os.File, args ...string) (*guard, error) {
 	g := &guard{cmd: exec.Command("/proc/self/exe", append([]string{GuardCommand}, args...)...)}
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of Ctrl-C on our terminal
+	g.cmd.ExtraFiles = files
 	var err error
 	if g.in, err = g.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -222,7 +227,7 @@ func (e *Env) whileSuspended(dms []string, do func() error) error {
 		}
 		devs = append(devs, dev)
 	}
-	control, err := os.OpenFile(filepath.Join(e.Root, dmControl), os.O_RDWR, 0)
+	control, err := dm.Open(e.Root)
 	if err != nil {
 		return err
 	}
@@ -233,14 +238,14 @@ func (e *Env) whileSuspended(dms []string, do func() error) error {
 	defer func() { _ = unix.Munlockall() }()
 	return guarded(append([]string{"resume"}, devs...), func() error {
 		for _, dev := range devs {
-			if free, err := dmIsFree(int(control.Fd()), dev); err != nil || !free {
+			if free, err := control.Free(dev); err != nil || !free {
 				return errors.Join(fmt.Errorf("suspend dm %s: %w", dev, errNotOurs), err)
 			}
 		}
 		var errs []error
 		suspended := 0
 		for _, dev := range devs {
-			if err := dmSuspend(int(control.Fd()), dev, true); err != nil {
+			if err := control.Suspend(dev); err != nil {
 				errs = append(errs, err)
 				break
 			}
@@ -250,76 +255,8 @@ func (e *Env) whileSuspended(dms []string, do func() error) error {
 			errs = append(errs, do())
 		}
 		for _, dev := range devs[:suspended] {
-			errs = append(errs, dmSuspend(int(control.Fd()), dev, false))
+			errs = append(errs, control.Resume(dev))
 		}
 		return errors.Join(errs...)
 	})
-}
-
-const dmControl = "/dev/mapper/control"
-
-// dmRequest is struct dm_ioctl (include/uapi/linux/dm-ioctl.h, Linux 6.12).
-type dmRequest struct {
-	version     [3]uint32
-	dataSize    uint32
-	dataStart   uint32
-	targetCount uint32
-	openCount   int32
-	flags       uint32
-	eventNr     uint32
-	_           uint32
-	dev         uint64
-	name        [128]byte
-	uuid        [129]byte
-	_           [7]byte
-}
-
-const (
-	dmDevSuspend      = 0xc138fd06 // _IOWR(0xfd, 6, struct dm_ioctl)
-	dmDevStatus       = 0xc138fd07
-	dmSuspendFlag     = 1 << 1
-	dmInactivePresent = 1 << 6
-)
-
-// dmIsFree tells whether nobody has the dm device suspended or a new table loaded for it, which a resume would bring in.
-func dmIsFree(control int, dev string) (bool, error) {
-	flags, err := dmCall(control, dmDevStatus, dev, 0)
-	if err != nil {
-		return false, fmt.Errorf("look at dm %s: %w", dev, err)
-	}
-	return flags&(dmSuspendFlag|dmInactivePresent) == 0, nil
-}
-
-// dmSuspend suspends or resumes the dm device "MAJOR:MINOR". Resuming one that runs does nothing.
-func dmSuspend(control int, dev string, on bool) error {
-	flags, word := uint32(0), "resume"
-	if on {
-		flags, word = dmSuspendFlag, "suspend"
-	}
-	if _, err := dmCall(control, dmDevSuspend, dev, flags); err != nil {
-		return fmt.Errorf("%s dm %s: %w", word, dev, err)
-	}
-	return nil
-}
-
-// dmCall does one dm ioctl on the device "MAJOR:MINOR" and returns the flags that the kernel answers with.
-func dmCall(control int, request uintptr, dev string, flags uint32) (uint32, error) {
-	major, minor, _ := strings.Cut(dev, ":")
-	ma, err1 := strconv.ParseUint(major, 10, 12)
-	mi, err2 := strconv.ParseUint(minor, 10, 20)
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, err
-	}
-	r := dmRequest{version: [3]uint32{4, 0, 0}, flags: flags}
-	r.dataSize, r.dataStart = uint32(unsafe.Sizeof(r)), uint32(unsafe.Sizeof(r))
-	r.dev = mi&0xff | ma<<8 | (mi&^0xff)<<12 // huge_encode_dev
-	_, err := sysfs.Again(func() (uintptr, error) {
-		v, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(control), request, uintptr(unsafe.Pointer(&r)))
-		if e != 0 {
-			return 0, e
-		}
-		return v, nil
-	})
-	runtime.KeepAlive(&r)
-	return r.flags, err
 }

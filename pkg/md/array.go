@@ -264,13 +264,29 @@ func (a Array) ReAdd(path string, s *Superblock) error {
 	if s.FailFast {
 		info.state |= diskFailFast
 	}
+	if err := a.addDisk(&info); err != nil {
+		return fmt.Errorf("re-add %s to %s, slot %d: %w", path, a.Path(), slot, err)
+	}
+	return nil
+}
+
+// AddSpare joins the device at path to an array without metadata: it is copied to in full if a slot is empty.
+func (a Array) AddSpare(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if err := a.addDisk(&diskInfo{major: int32(unix.Major(st.Rdev)), minor: int32(unix.Minor(st.Rdev)), raidDisk: -1}); err != nil {
+		return fmt.Errorf("add %s to %s: %w", path, a.Path(), err)
+	}
+	return nil
+}
+
+func (a Array) addDisk(info *diskInfo) error {
 	fd, err := sysfs.Again(func() (int, error) { return unix.Open(a.Path(), unix.O_RDWR|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return &os.PathError{Op: "open", Path: a.Path(), Err: err}
 	}
 	defer unix.Close(fd)
-	if err := ioctl(fd, addNewDisk, &info); err != nil {
-		return fmt.Errorf("re-add %s to %s, slot %d: %w", path, a.Path(), slot, err)
-	}
-	return nil
+	return ioctl(fd, addNewDisk, info)
 }

@@ -1,0 +1,151 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"mdclone/pkg/clone"
+	"mdclone/vmtest/vm"
+)
+
+// leftovers is all that a probe could leave: devices, arrays, mappings, files, mounts, processes.
+const leftovers = `ls /sys/block /dev /dev/mapper /dev/md /run /tmp /mnt; cat /proc/mdstat /proc/partitions; dmsetup ls; losetup -a; df -k /tmp | awk '{ print $3 }'
+	grep -l mdclone-[e]arly /proc/[0-9]*/cmdline 2>/dev/null || true`
+
+// slow keeps md from copying, so that a probe stays at its join.
+const slow = "echo 1 > /proc/sys/dev/raid/speed_limit_min; echo 1 > /proc/sys/dev/raid/speed_limit_max"
+
+const fast = "echo 200000 > /proc/sys/dev/raid/speed_limit_max; echo 1000 > /proc/sys/dev/raid/speed_limit_min"
+
+// TestProbe runs the test of the kernel on every kernel: each passes, and nothing is left however the probe ends.
+func TestProbe(t *testing.T) {
+	for _, suite := range append([]string{"sid"}, suites...) {
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, suite, 1)
+			r.Script("mkdir -p /run/mdclone; mount -t tmpfs none /tmp; mkfs.ext4 -q /dev/vda; mount /dev/vda /mnt; " + fast)
+			before := r.Script(leftovers)
+			clean := func(t *testing.T) {
+				t.Helper()
+				// of a guard that works on it is not known when it is ready; its bound is our patience
+				r.at(t).Script("while grep -qs undo-[w]hen /proc/[0-9]*/cmdline; do sleep 0.05; done")
+				if after := r.Script(leftovers); after != before {
+					t.Errorf("the probe leaves something behind: before\n%s\nafter\n%s", before, after)
+				}
+			}
+			for _, where := range [][]string{{}, {"--dir", "/tmp"}, {"--dir", "/mnt"}} {
+				t.Run("passes "+strings.Join(where, " "), func(t *testing.T) {
+					r := r.at(t)
+					got := read[clone.ProbeResult](r, r.early(0, append([]string{"probe", "--json"}, where...)...).Stdout)
+					l := got.Limits
+					if got.Verdict != "passes" || got.Kernel != r.Release() || l["array_before"] <= l["member"] || l["array_after"] != l["member"] ||
+						l["holder"] != l["array_before"] {
+						t.Errorf("probe says %+v; want that it passes although the limit fell below dm's", got)
+					}
+					clean(t)
+				})
+			}
+			if t.Failed() {
+				return
+			}
+			// dm's table is exchanged while md is kept from copying: requests that reach the middle of the first MiB fail, which
+			// only those above the limit do
+			t.Run("fails", func(t *testing.T) {
+				r := r.at(t)
+				p := r.probing(t)
+				r.Script(`dmsetup suspend mdclone-probe
+					{ echo "0 1032 linear /dev/md_mdclone_probe 0"; echo "1032 8 error"; echo "1040 7152 linear /dev/md_mdclone_probe 1040"; } | dmsetup load mdclone-probe
+					dmsetup resume mdclone-probe; ` + fast)
+				got, err := p.Wait(r.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				account := read[clone.ProbeResult](r, got.Stdout)
+				if got.Code != 1 || account.Verdict != "fails" || account.Reasons[0].Code != "bio-too-big" || account.Result != "failed" {
+					t.Errorf("probe on a device that fails = %d, %+v; want 1", got.Code, account)
+				}
+				clean(t)
+			})
+			for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+				t.Run(signal.String(), func(t *testing.T) {
+					r := r.at(t)
+					p := r.probing(t)
+					if err := p.Signal(signal); err != nil {
+						t.Fatal(err)
+					}
+					got, err := p.Wait(r.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if signal != syscall.SIGKILL && got.Code != 130 {
+						t.Errorf("exit code %d after %s; want 130\n%s", got.Code, signal, got.Stderr)
+					}
+					clean(t)
+					r.Script(fast)
+				})
+			}
+			t.Run("its guard killed too", func(t *testing.T) {
+				r := r.at(t)
+				r.probing(t)
+				r.Script("for p in $(grep -l mdclone-[e]arly /proc/[0-9]*/cmdline | cut -d/ -f3 | sort -rn); do kill -9 $p 2>/dev/null || true; done; " + fast)
+				r.Script("test -e /sys/block/md_mdclone_probe")
+				r.early(0, "probe") // removes what is left before it begins
+				clean(t)
+			})
+			t.Run("two at once", func(t *testing.T) {
+				r := r.at(t)
+				p := r.probing(t)
+				if got := r.early(3, "probe"); !strings.Contains(got.Stderr, "another probe") {
+					t.Errorf("a second probe says %q", got.Stderr)
+				}
+				r.Script(fast)
+				if got, err := p.Wait(r.Context()); err != nil || got.Code != 0 {
+					t.Errorf("the first probe = %d, %v; want 0\n%s", got.Code, err, got.Stderr)
+				}
+				clean(t)
+			})
+			t.Run("a device of its name", func(t *testing.T) {
+				r := r.at(t)
+				r.Script(`truncate -s 8M /tmp/file; losetup /dev/loop0 /tmp/file; echo md_mdclone_probe > /sys/module/md_mod/parameters/new_array
+					cd /sys/block/md_mdclone_probe/md; echo none > metadata_version; echo raid1 > level; echo 2 > raid_disks; echo 4096 > component_size
+					cat /sys/block/loop0/dev > new_dev; echo 0 > dev-loop0/slot; echo active > array_state`)
+				r.early(3, "probe")
+				r.Script(`echo clear > /sys/block/md_mdclone_probe/md/array_state; losetup -d /dev/loop0; rm /tmp/file`)
+				clean(t)
+			})
+			t.Run("no space", func(t *testing.T) {
+				r := r.at(t)
+				r.Script("mkdir /tmp/small; mount -t tmpfs -o size=6M none /tmp/small")
+				r.early(3, "probe", "--dir", "/tmp/small")
+				r.Script("umount /tmp/small; rmdir /tmp/small")
+				clean(t)
+				r.early(2, "probe", "--dir", "/proc/version")
+			})
+			t.Run("modules", func(t *testing.T) {
+				r := r.at(t)
+				r.Script("rmmod raid1; modprobe -r loop dm_mod; mv /lib/modules /lib/away")
+				if got := r.early(3, "probe"); !strings.Contains(got.Stderr, "raid1, loop, dm-mod") {
+					t.Errorf("probe without modules says %q", got.Stderr)
+				}
+				r.Script("mv /lib/away /lib/modules")
+				r.early(0, "probe")
+			})
+		})
+	}
+}
+
+// probing starts a probe and waits until its small member is being copied to, which md is kept from.
+func (r *rig) probing(t *testing.T) *vm.Process {
+	t.Helper()
+	r.Script(slow)
+	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "probe", "--json"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Script(fmt.Sprintf(`until [ "$(cat /sys/block/md_mdclone_probe/md/sync_action 2>/dev/null)" = recover ]; do kill -0 %d; sleep 0.1; done`, p.PID))
+	return p
+}
