@@ -30,6 +30,8 @@ type pinned struct {
 	Before uint64            `json:"before_kb"`
 	Now    uint64            `json:"max_sectors_kb"`
 	Late   map[string]uint64 `json:"late"`
+	// Findings are status's: what holds a limit down, and which holder does not know of it.
+	Findings []report.Reason `json:"findings"`
 }
 
 // Execute runs pin.
@@ -56,10 +58,14 @@ func (c *pinCommand) Execute(args []string) error {
 		if err != nil {
 			return c.fail(err)
 		}
-		all = append(all, account1(t, r, outcome))
+		found, err := t.Findings()
+		if err != nil {
+			return c.fail(err)
+		}
+		all = append(all, account1(t, r, outcome, found))
 		fmt.Fprintf(&text, "%s: max_sectors_kb %d, was %d: %s\n", t.Conf.Name, r.After, r.Before, outcome)
-		for _, h := range r.Late {
-			fmt.Fprintf(&text, "  %s was made before, with %d\n", h.Name, h.MaxSectorsKB)
+		for _, f := range found {
+			fmt.Fprintf(&text, "  %s\n", f.Text)
 		}
 	}
 	return c.print(struct {
@@ -68,8 +74,8 @@ func (c *pinCommand) Execute(args []string) error {
 	}{report.Done.Result(), all}, text.String())
 }
 
-func account1(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome) pinned {
-	p := pinned{Array: t.Conf.Name, Pin: outcome, Before: r.Before, Now: r.After, Late: map[string]uint64{}}
+func account1(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome, found []report.Reason) pinned {
+	p := pinned{Findings: found, Array: t.Conf.Name, Pin: outcome, Before: r.Before, Now: r.After, Late: map[string]uint64{}}
 	for _, h := range r.Late {
 		p.Late[h.Name] = h.MaxSectorsKB
 	}
@@ -77,23 +83,30 @@ func account1(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome) pin
 }
 
 // export is for a udev rule: it must never be in the way of a boot, so whatever is wrong goes to the log and into the
-// property, and the exit code is 0.
+// property, and the exit code is 0. The device is an array, or one that is stacked on arrays: a table that is loaded
+// anew takes their limits as they are then.
 func (c *pinCommand) export(kb uint64) error {
-	targets, err := c.env.Targets(c.Args.Array)
-	if err != nil || len(targets) != 1 || !targets[0].Configured {
+	targets, err := c.env.Under(c.Args.Array)
+	if err != nil || len(targets) == 0 {
 		return nil //nolint:nilerr // none of ours: silence
 	}
-	r, outcome, err := targets[0].Pin(kb)
-	switch {
-	case errors.Is(err, limits.ErrNotActive):
-		return nil
-	case err != nil:
-		c.env.Log.Fail(err)
-		outcome = "fail"
-	case outcome == clone.PinLate:
-		c.env.Log.Warnf("%s is pinned at %d KiB, but %s was made before with %d", targets[0].Array.Name, r.After, r.Late[0].Name,
-			r.Late[0].MaxSectorsKB)
+	worst := clone.PinOK
+	for _, t := range targets {
+		r, outcome, err := t.Pin(kb)
+		switch {
+		case errors.Is(err, limits.ErrNotActive):
+			return nil
+		case err != nil:
+			c.env.Log.Fail(err)
+			outcome = "fail"
+		case outcome == clone.PinLate:
+			c.env.Log.Warnf("%s is pinned at %d KiB, but %s was made before with %d", t.Array.Name, r.After, r.Late[0].Name,
+				r.Late[0].MaxSectorsKB)
+		}
+		if worst == clone.PinOK || outcome == "fail" {
+			worst = outcome
+		}
 	}
-	_, err = fmt.Fprintf(c.stdout, "MDCLONE_PIN=%s\n", outcome)
+	_, err = fmt.Fprintf(c.stdout, "MDCLONE_PIN=%s\n", worst)
 	return err
 }

@@ -82,6 +82,9 @@ func writeLimits(b *strings.Builder, l clone.LimitStatus) {
 		}
 	}
 	b.WriteByte('\n')
+	for _, f := range l.Findings {
+		fmt.Fprintf(b, "    %s\n", f.Text)
+	}
 }
 
 func writeClone(b *strings.Builder, c clone.DriveStatus, now time.Time) {

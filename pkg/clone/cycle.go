@@ -248,6 +248,7 @@ func (s *session) bringIn(ctx context.Context) error {
 	}
 	start := s.env.Now()
 	if !in {
+		s.keepPinned() // what is put on the array while the drive is in it takes its limit from there
 		if err := s.join(ctx); err != nil {
 			return err
 		}
@@ -321,6 +322,7 @@ func (s *session) takeOut() error {
 		return err
 	}
 	s.inside = false
+	s.keepPinned()
 	s.account()
 	if err := s.thaw(); err != nil { // a read-only array takes no canary
 		return err

@@ -44,6 +44,12 @@ type LimitStatus struct {
 	Pinned  uint64            `json:"pinned_max_sectors_kb"` // what the configuration asks for; 0 for none
 	Now     uint64            `json:"max_sectors_kb"`
 	Holders map[string]uint64 `json:"holders"`
+	// Queue, Members and Above are all limits that are watched: the array's, each member's, each holder's.
+	Queue   limits.Queue            `json:"queue"`
+	Members map[string]limits.Queue `json:"members"`
+	Above   map[string]limits.Queue `json:"above"`
+	// Findings say what holds a limit down, and which holder does not know of it.
+	Findings []report.Reason `json:"findings"`
 }
 
 // DriveStatus is one recorded clone.
@@ -104,7 +110,9 @@ func (e *Env) Status(which string) (Status, error) {
 func (t *Target) status() (ArrayStatus, error) {
 	s := ArrayStatus{
 		Name: t.Conf.Name, UUID: t.Conf.UUID, State: "not-assembled", Clones: []DriveStatus{}, Unreadable: []string{}, Advice: []string{},
-		Limits: LimitStatus{Holders: map[string]uint64{}},
+		Limits: LimitStatus{
+			Holders: map[string]uint64{}, Members: map[string]limits.Queue{}, Above: map[string]limits.Queue{}, Findings: []report.Reason{},
+		},
 	}
 	if t.Array.Name == "" {
 		for _, u := range t.Conf.Clones {
@@ -147,16 +155,32 @@ func (t *Target) status() (ArrayStatus, error) {
 }
 
 func (t *Target) limitStatus(l *LimitStatus) error {
-	q, err := limits.Read(t.env.FS, t.Array.Name)
+	stack, err := limits.ReadStack(t.Array)
 	if err != nil {
 		return err
 	}
-	l.Pinned, l.Now = t.Conf.PinKB(), q.MaxSectorsKB
-	holders, err := limits.Holders(t.env.FS, t.Array.Name)
-	for _, h := range holders {
-		l.Holders[h.Name] = h.MaxSectorsKB
+	l.Pinned, l.Now, l.Queue = t.Conf.PinKB(), stack.Array.Queue.MaxSectorsKB, stack.Array.Queue
+	for _, m := range stack.Members {
+		l.Members[m.Name] = m.Queue
 	}
-	return err
+	for _, h := range stack.Holders {
+		l.Holders[h.Name], l.Above[h.Name] = h.Queue.MaxSectorsKB, h.Queue
+	}
+	l.Findings = findings(stack, t.Conf)
+	return nil
+}
+
+// findings explains an array's limits with what is configured for it.
+func findings(stack limits.Stack, conf config.Array) []report.Reason {
+	pinned := conf.MaxSectorsKB
+	if pinned == config.MaxSectorsAuto {
+		pinned = stack.Auto(conf.CloneMaxSectorsKB)
+	}
+	out := []report.Reason{}
+	for _, f := range stack.Explain(pinned, conf.CloneMaxSectorsKB) {
+		out = append(out, report.Reason{Code: f.Code, Text: f.Text})
+	}
+	return out
 }
 
 // cloneStatus judges one clone as it is now; where the disks cannot be read it says what sysfs knows.
@@ -246,37 +270,6 @@ func (e *Env) InUse(path string) ([]string, error) {
 		out = append(out, u.String())
 	}
 	return out, nil
-}
-
-// PinOutcome is what Pin says to udev.
-type PinOutcome string
-
-// The outcomes of a pin.
-const (
-	PinOK   PinOutcome = "ok"
-	PinLate PinOutcome = "late" // something on the array was made with a larger limit
-)
-
-// Pin sets the array's limit to kb KiB; 0 leaves it to the configuration, and where that says auto, to the smallest
-// limit among members and recorded clones.
-func (t *Target) Pin(kb uint64) (limits.PinResult, PinOutcome, error) {
-	if kb == 0 {
-		kb = t.Conf.MaxSectorsKB
-	}
-	if kb == config.MaxSectorsAuto {
-		var err error
-		if kb, err = limits.Auto(t.Array, t.Conf.CloneMaxSectorsKB); err != nil {
-			return limits.PinResult{}, "", err
-		}
-	}
-	r, err := limits.Pin(t.Array, kb)
-	if err != nil {
-		return r, "", err
-	}
-	if len(r.Late) > 0 {
-		return r, PinLate, nil
-	}
-	return r, PinOK, nil
 }
 
 // byLink finds an array's UUID as udev links it, for a user who cannot read the disks.

@@ -14,9 +14,11 @@ import (
 
 // Queue is the part of /sys/block/X/queue that a mirror depends on (Documentation/ABI/stable/sysfs-block).
 type Queue struct {
-	MaxSectorsKB   uint64 // KiB of the largest request in use
-	MaxHWSectorsKB uint64 // KiB of the largest request that the hardware takes
-	LogicalBlock   uint64 // bytes
+	MaxSectorsKB   uint64 `json:"max_sectors_kb"`     // KiB of the largest request in use
+	MaxHWSectorsKB uint64 `json:"max_hw_sectors_kb"`  // KiB of the largest request that the hardware takes
+	LogicalBlock   uint64 `json:"logical_block_size"` // bytes
+	MaxSegments    uint64 `json:"max_segments"`
+	MaxSegmentSize uint64 `json:"max_segment_size"` // bytes
 }
 
 // dir is where a device's queue is: a partition has its disk's.
@@ -39,6 +41,7 @@ func Read(f sysfs.FS, name string) (Queue, error) {
 	d := dir(f, name)
 	for attr, to := range map[string]*uint64{
 		"max_sectors_kb": &q.MaxSectorsKB, "max_hw_sectors_kb": &q.MaxHWSectorsKB, "logical_block_size": &q.LogicalBlock,
+		"max_segments": &q.MaxSegments, "max_segment_size": &q.MaxSegmentSize,
 	} {
 		var err error
 		if *to, err = f.Uint(d, attr); err != nil {
@@ -120,8 +123,9 @@ type PinResult struct {
 // ErrNotActive says that an array cannot be pinned yet: 6.12 forgets a value written before the start.
 var ErrNotActive = errors.New("the array is not active")
 
-// Pin sets the array's max_sectors_kb to wanted KiB, reads it back, and looks at what is above. wanted 0 only looks. A
-// limit that is lower already stays: it cannot be raised above what the members take.
+// Pin sets the array's max_sectors_kb to wanted KiB, but no higher than each member takes, reads it back, and looks at
+// what is above. wanted 0 only looks. A limit that the kernel keeps lower stays: once a member has lowered it, it cannot
+// be raised before the array is assembled anew.
 func Pin(a md.Array, wanted uint64) (PinResult, error) {
 	state, err := a.State()
 	if err != nil {
@@ -130,11 +134,15 @@ func Pin(a md.Array, wanted uint64) (PinResult, error) {
 	if !state.Active() {
 		return PinResult{}, fmt.Errorf("%s: %w", a.Name, ErrNotActive)
 	}
-	q, err := Read(a.FS, a.Name)
+	stack, err := ReadStack(a)
 	if err != nil {
 		return PinResult{}, err
 	}
+	q := stack.Array.Queue
 	r := PinResult{Wanted: wanted, Before: q.MaxSectorsKB, After: q.MaxSectorsKB}
+	if low := stack.Auto(wanted); wanted != 0 {
+		wanted = low
+	}
 	if wanted != 0 && q.MaxSectorsKB != wanted {
 		err := a.FS.SetUint(wanted, "block", a.Name, "queue/max_sectors_kb")
 		var kept *sysfs.KeptError
@@ -148,34 +156,10 @@ func Pin(a md.Array, wanted uint64) (PinResult, error) {
 			return r, fmt.Errorf("pin %s: wanted %d KiB, the kernel kept %d", a.Name, wanted, r.After)
 		}
 	}
-	holders, err := Holders(a.FS, a.Name)
-	if err != nil {
-		return PinResult{}, err
-	}
-	for _, h := range holders {
-		if h.MaxSectorsKB > r.After {
-			r.Late = append(r.Late, h)
+	for _, h := range stack.Holders {
+		if kb := h.Queue.MaxSectorsKB; kb > r.After {
+			r.Late = append(r.Late, Holder{h.Name, kb})
 		}
 	}
 	return r, nil
-}
-
-// Auto is the limit that all of an array's members and the clone can take: the smallest max_sectors_kb among the
-// members, and cloneKB where it is known (not 0).
-func Auto(a md.Array, cloneKB uint64) (uint64, error) {
-	state, err := a.State()
-	if err != nil {
-		return 0, err
-	}
-	kb := cloneKB
-	for _, m := range state.Members {
-		q, err := Read(a.FS, m.Name)
-		if err != nil {
-			return 0, err
-		}
-		if kb == 0 || q.MaxSectorsKB < kb {
-			kb = q.MaxSectorsKB
-		}
-	}
-	return kb, nil
 }

@@ -41,6 +41,8 @@ func machine(t *testing.T) sysfs.FS {
 		put(dir+"/queue/max_sectors_kb", kb)
 		put(dir+"/queue/max_hw_sectors_kb", "2048")
 		put(dir+"/queue/logical_block_size", "512")
+		put(dir+"/queue/max_segments", "128")
+		put(dir+"/queue/max_segment_size", "65536")
 		link(dir, "class/block/"+name)
 		link(dir, "block/"+name)
 	}
@@ -50,6 +52,8 @@ func machine(t *testing.T) sysfs.FS {
 	link("devices/md0/md0p1", "class/block/md0p1")
 	put("devices/md0/holders/dm-0", "")
 	put("devices/dm-0/holders/dm-1", "")
+	put("devices/dm-0/slaves/md0", "")
+	put("devices/dm-1/slaves/dm-0", "")
 	put("devices/md0/md/array_state", "clean")
 	for name, slot := range map[string]string{"vda": "0", "vdb1": "1"} {
 		put("devices/md0/md/dev-"+name+"/state", "in_sync")
@@ -60,7 +64,7 @@ func machine(t *testing.T) sysfs.FS {
 
 func TestReadOfAPartitionIsItsDisks(t *testing.T) {
 	f := machine(t)
-	want := Queue{MaxSectorsKB: 512, MaxHWSectorsKB: 2048, LogicalBlock: 512}
+	want := Queue{MaxSectorsKB: 512, MaxHWSectorsKB: 2048, LogicalBlock: 512, MaxSegments: 128, MaxSegmentSize: 65536}
 	for _, name := range []string{"vdb", "vdb1"} {
 		if got, err := Read(f, name); got != want || err != nil {
 			t.Errorf("Read(%s) = %+v, %v; want %+v", name, got, err, want)
@@ -83,20 +87,20 @@ func TestAbove(t *testing.T) {
 
 func TestPin(t *testing.T) {
 	a := md.Array{FS: machine(t), Name: "md0"}
-	auto, err := Auto(a, 0)
-	if auto != 512 || err != nil {
-		t.Errorf("Auto(0) = %d, %v; want the smaller member's 512", auto, err)
-	}
-	if auto, err = Auto(a, 128); auto != 128 || err != nil {
-		t.Errorf("Auto(128) = %d, %v; want the clone's", auto, err)
-	}
 	got, err := Pin(a, 1000)
-	if err != nil {
+	if err == nil || got.After != 5129 {
+		// a file keeps the rest of a longer value: 512, which is the most that a member takes, over 9999 reads 5129
+		t.Fatalf("Pin(1000) = %+v, %v; want it to say that the kernel kept 5129", got, err)
+	}
+	if err := os.WriteFile(a.FS.Path("block/md0/queue/max_sectors_kb"), []byte("999\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	want := PinResult{Wanted: 1000, Before: 9999, After: 1000, Late: []Holder{{"dm-0", 1280}}}
+	if got, err = Pin(a, 256); err != nil {
+		t.Fatal(err)
+	}
+	want := PinResult{Wanted: 256, Before: 999, After: 256, Late: []Holder{{"dm-0", 1280}}}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("Pin(1000) (-want +got):\n%s", diff)
+		t.Errorf("Pin(256) (-want +got):\n%s", diff)
 	}
 }
 
@@ -110,13 +114,5 @@ func TestPinOnlyAnActiveArray(t *testing.T) {
 	}
 	if q, err := Read(a.FS, "md0"); q.MaxSectorsKB != 9999 || err != nil {
 		t.Errorf("the limit is %d, %v; want it untouched", q.MaxSectorsKB, err)
-	}
-}
-
-func TestPinThatTheKernelDoesNotTake(t *testing.T) {
-	a := md.Array{FS: machine(t), Name: "md0"}
-	// a file keeps the rest of a longer value, so 100 written over 9999 reads 1009
-	if r, err := Pin(a, 100); err == nil || r.After != 1009 {
-		t.Errorf("Pin(100) = %+v, %v; want it to say that the kernel kept 1009", r, err)
 	}
 }

@@ -1,0 +1,88 @@
+package clone
+
+import (
+	"errors"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/limits"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// PinOutcome is what Pin says to udev.
+type PinOutcome string
+
+// The outcomes of a pin.
+const (
+	PinOK   PinOutcome = "ok"
+	PinLate PinOutcome = "late" // something on the array was made with a larger limit
+)
+
+// Pin sets the array's limit to kb KiB; 0 leaves it to the configuration, and where that says auto, to the smallest
+// limit among members and recorded clones.
+func (t *Target) Pin(kb uint64) (limits.PinResult, PinOutcome, error) {
+	if kb == 0 {
+		kb = t.Conf.MaxSectorsKB
+	}
+	if kb == config.MaxSectorsAuto {
+		stack, err := limits.ReadStack(t.Array)
+		if err != nil {
+			return limits.PinResult{}, "", err
+		}
+		kb = stack.Auto(t.Conf.CloneMaxSectorsKB)
+	}
+	r, err := limits.Pin(t.Array, kb)
+	if err != nil {
+		return r, "", err
+	}
+	if len(r.Late) > 0 {
+		return r, PinLate, nil
+	}
+	return r, PinOK, nil
+}
+
+// Findings says what holds the array's limits down, and which device above it does not know of it.
+func (t *Target) Findings() ([]report.Reason, error) {
+	stack, err := limits.ReadStack(t.Array)
+	return findings(stack, t.Conf), err
+}
+
+// keepPinned pins once more where a configured array may have lost its pin, or is about to get a member. It never stands
+// in the way of a cycle: whether a drive fits is the verdict's to say.
+func (t *Target) keepPinned() {
+	if !t.Configured {
+		return
+	}
+	r, _, err := t.Pin(0)
+	switch {
+	case errors.Is(err, limits.ErrNotActive):
+	case err != nil:
+		t.env.Log.Warnf("%v", err)
+	case r.After != r.Before:
+		t.env.Log.Infof("%s: max_sectors_kb was %d, pinned again at %d", t.Array.Name, r.Before, r.After)
+	}
+}
+
+// Under lists the configured arrays that a block device is, or is stacked on. For a device that is none of ours it is
+// empty.
+func (e *Env) Under(path string) ([]*Target, error) {
+	name, err := md.KernelName(e.FS, path)
+	if err != nil {
+		return nil, err
+	}
+	below, err := limits.Below(e.FS, name)
+	if err != nil || len(below) == 0 {
+		return nil, err
+	}
+	var out []*Target
+	for _, n := range below {
+		t, err := e.Targets("/dev/" + n)
+		if err != nil {
+			return out, err
+		}
+		if t[0].Configured {
+			out = append(out, t[0])
+		}
+	}
+	return out, nil
+}
