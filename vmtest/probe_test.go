@@ -59,7 +59,7 @@ func TestProbe(t *testing.T) {
 				p := r.probing(t)
 				r.Script(`dmsetup suspend mdclone-probe
 					{ echo "0 1032 linear /dev/md_mdclone_probe 0"; echo "1032 8 error"; echo "1040 7152 linear /dev/md_mdclone_probe 1040"; } | dmsetup load mdclone-probe
-					dmsetup resume mdclone-probe; ` + fast)
+					dmsetup resume mdclone-probe; rm -f /dev/mapper/mdclone-probe; ` + fast) // the node is dmsetup's
 				got, err := p.Wait(r.Context())
 				if err != nil {
 					t.Fatal(err)

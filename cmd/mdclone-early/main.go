@@ -132,7 +132,11 @@ func (p *program) begin() {
 // print writes v as one JSON object, or text without --json.
 func (p *program) print(v any, text string) error {
 	if !p.JSON {
-		_, err := io.WriteString(p.stdout, text)
+		lines := strings.Split(text, "\n")
+		for i, l := range lines {
+			lines[i] = report.Printable(l)
+		}
+		_, err := io.WriteString(p.stdout, strings.Join(lines, "\n"))
 		return err
 	}
 	out, err := json.Marshal(v)

@@ -12,12 +12,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 	"github.com/jessevdk/go-flags"
@@ -64,7 +66,7 @@ func (a Array) PinKB() uint64 {
 }
 
 // Load reads every NAME.conf below root, sorted by name. No directory or no file is an empty list, not an error. Two
-// files for one array are an error.
+// files for one array are an error, and so is one clone in two: each is a member of one array.
 func Load(root string) ([]Array, error) {
 	names, err := filepath.Glob(filepath.Join(root, Dir, "*.conf"))
 	if err != nil {
@@ -72,7 +74,7 @@ func Load(root string) ([]Array, error) {
 	}
 	var all []Array
 	for _, name := range names {
-		text, err := os.ReadFile(name)
+		text, err := read(name)
 		if err != nil {
 			return nil, err
 		}
@@ -84,10 +86,43 @@ func Load(root string) ([]Array, error) {
 			if b.UUID == a.UUID {
 				return nil, fmt.Errorf("%s: array %s is in %s.conf already", name, a.UUID, b.Name)
 			}
+			for _, u := range a.Clones {
+				if b.HasClone(u) {
+					return nil, fmt.Errorf("%s: clone %s is in %s.conf already", name, u, b.Name)
+				}
+			}
 		}
 		all = append(all, a)
 	}
 	return all, nil
+}
+
+// sizeMax is more than any configuration takes, in bytes.
+const sizeMax = 64 << 10
+
+// read reads a plain file. What is none is not waited for (a pipe) or read without an end (a device).
+func read(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no plain file", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, sizeMax+1))
+	if err == nil && len(text) > sizeMax {
+		err = fmt.Errorf("%s is larger than %d KiB", name, sizeMax>>10)
+	}
+	if err == nil && bytes.ContainsRune(text, 0) {
+		err = fmt.Errorf("%s is no text", name)
+	}
+	// what some editors put before the text
+	return bytes.TrimPrefix(text, []byte("\ufeff")), err
 }
 
 // ini is the file as go-flags sees it; text, so that our own errors say what is wrong.

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -110,6 +112,64 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 	if _, err := Load(root); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("Load() of one array in two files = %v; want an error", err)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	good := "array = " + uuid1 + "\n"
+	for name, test := range map[string]struct {
+		make func(dir string) error
+		says string
+	}{
+		"a directory": {func(dir string) error { return os.Mkdir(dir+"/x.conf", 0o755) }, "no plain file"},
+		"a pipe":      {func(dir string) error { return syscall.Mkfifo(dir+"/x.conf", 0o600) }, "no plain file"},
+		"a device":    {func(dir string) error { return os.Symlink("/dev/zero", dir+"/x.conf") }, "no plain file"},
+		"a loop":      {func(dir string) error { return os.Symlink("x.conf", dir+"/x.conf") }, "too many levels"},
+		"a dead link": {func(dir string) error { return os.Symlink("none", dir+"/x.conf") }, "no such file"},
+		"10 MB": {func(dir string) error {
+			return os.WriteFile(dir+"/x.conf", []byte(good+strings.Repeat("#\n", 5e6)), 0o600)
+		}, "larger"},
+		"one long line": {func(dir string) error {
+			return os.WriteFile(dir+"/x.conf", []byte(good+"#"+strings.Repeat("x", 60e3)), 0o600)
+		}, ""},
+		"a NUL":      {func(dir string) error { return os.WriteFile(dir+"/x.conf", []byte(good+"#\x00"), 0o600) }, "no text"},
+		"a bad name": {func(dir string) error { return os.WriteFile(dir+"/a b.conf", []byte(good), 0o600) }, "not a name"},
+		"escapes":    {func(dir string) error { return os.WriteFile(dir+"/\x1b[2J.conf", []byte(good), 0o600) }, "not a name"},
+		"two with one clone": {func(dir string) error {
+			return errors.Join(os.WriteFile(dir+"/a.conf", []byte(good+"clone = "+uuid2), 0o600),
+				os.WriteFile(dir+"/b.conf", []byte("array = "+uuid2+"\nclone = "+uuid2), 0o600))
+		}, "already"},
+	} {
+		root := t.TempDir()
+		dir := filepath.Join(root, Dir)
+		if err := errors.Join(os.MkdirAll(dir, 0o755), test.make(dir)); err != nil {
+			t.Fatal(err)
+		}
+		all, err := Load(root)
+		if test.says == "" && err == nil {
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: Load() = %v, %v; want it to speak of %q", name, all, err, test.says)
+		}
+	}
+}
+
+func TestLoadTakes(t *testing.T) {
+	for name, text := range map[string]string{
+		"a byte order mark": "\ufeffarray = " + uuid1 + "\n",
+		"CRLF":              "# words\r\narray = " + uuid1 + "\r\nverify = full\r\n",
+		"no newline":        "array = " + uuid1,
+		"quotes":            "array = \"" + uuid1 + "\"",
+	} {
+		root := t.TempDir()
+		dir := filepath.Join(root, Dir)
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(dir+"/x.conf", []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := Load(root); err != nil || len(all) != 1 || all[0].UUID.String() != uuid1 {
+			t.Errorf("%s: Load() = %v, %v; want the array", name, all, err)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 	scratchDM    = "mdclone-probe"
 	scratchSize  = 4 << 20 // bytes of each member
 	scratchBound = time.Minute
+	lockBound    = 3 * time.Second
 	newArray     = "module/md_mod/parameters/new_array"
 )
 
@@ -77,10 +78,16 @@ func LockScratch(s sysfs.FS) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(&os.PathError{Op: "lock", Path: f.Name(), Err: err}, f.Close())
+	// one that was killed a moment ago is gone soon, which is not announced
+	for until := time.Now().Add(lockBound); ; time.Sleep(50 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
+			return nil, errors.Join(&os.PathError{Op: "lock", Path: f.Name(), Err: err}, f.Close())
+		}
 	}
-	return f, nil
 }
 
 // smallKB is the limit of the member that joins: the kernel takes no less than a page.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Code is an exit status of mdclone-early and mdclone-gen.
@@ -155,8 +157,23 @@ type Log struct {
 // kmsgMax keeps a line below LOG_LINE_MAX (kernel/printk/printk.c, Linux 6.12) with its prefix.
 const kmsgMax = 900
 
+// Printable makes text safe to show: what could move a terminal's cursor, begin another line or turn the direction of
+// writing is shown as an escape (device names, arguments and what lies on a drive can hold anything).
+func Printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			q := strconv.QuoteRuneToASCII(r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+	}
+	return b.String()
+}
+
 func (l Log) line(level int, text string) {
-	text = strings.TrimRight(text, "\n")
+	text = Printable(strings.TrimRight(text, "\n"))
 	if l.W != nil {
 		fmt.Fprintf(l.W, "mdclone: %s\n", text)
 	}

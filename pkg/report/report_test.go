@@ -192,3 +192,31 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain, ä, €":         "plain, ä, €",
+		"a\nmdclone: safe":    `a\nmdclone: safe`,
+		"\x1b[2Jgone\r":       `\x1b[2Jgone\r`,
+		"\a\b\x00\x7f\u0085":  `\a\b\x00\x7f\u0085`,
+		"\u202etxt.exe\u200b": `\u202etxt.exe\u200b`,
+		"%s%n%!d":             "%s%n%!d",
+		"tab\tand \u00a0":     `tab\tand \u00a0`,
+	} {
+		if got := Printable(in); got != want {
+			t.Errorf("Printable(%q) = %q; want %q", in, got, want)
+		}
+	}
+}
+
+func TestLogShowsNoControlCharacters(t *testing.T) {
+	var stderr, kmsg bytes.Buffer
+	l := Log{W: &stderr, Kmsg: &kmsg}
+	l.Fail(Fail(Refused, "x", "drive %s", "/dev/\x1b[31m\nmdclone: safe to unplug%s").Hint("mdadm \x1b]0;x\a"))
+	l.Warnf("%s", "a\nb\n")
+	for _, text := range []string{stderr.String(), kmsg.String()} {
+		if n := strings.Count(text, "\n"); n != 3 || strings.ContainsAny(text, "\x1b\a") {
+			t.Errorf("the log is %q; want three lines without control characters", text)
+		}
+	}
+}
