@@ -3,6 +3,9 @@ package clone
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -159,6 +162,7 @@ func (t *Target) driveFacts(f *Facts, d Drive) error {
 	for _, u := range users {
 		f.Uses = append(f.Uses, u.String())
 	}
+	f.Uses = append(f.Uses, t.underneath(d.Name)...)
 	if len(f.Uses) == 0 && !f.ReadOnly {
 		held, err := heldExclusively(d.Path)
 		if err != nil {
@@ -169,6 +173,63 @@ func (t *Target) driveFacts(f *Facts, d Drive) error {
 		}
 	}
 	return nil
+}
+
+// underneath says what else a drive is: the array itself or something on it, or a loop device over any of that or over a
+// member. The kernel claims nothing for a loop device, so no other look shows it.
+func (t *Target) underneath(name string) []string {
+	f := t.env.FS
+	var out []string
+	if arrays, err := limits.Below(f, name); err == nil && slices.Contains(arrays, t.Array.Name) {
+		out = append(out, "it is, or lies on, "+t.Array.Name)
+	}
+	file, err := f.Read("class/block", name, "loop/backing_file")
+	if err != nil && f.Exists("class/block", name, "partition") {
+		if disk, e := filepath.EvalSymlinks(f.Path("class/block", name)); e == nil {
+			file, err = f.Read("class/block", filepath.Base(filepath.Dir(disk)), "loop/backing_file")
+		}
+	}
+	if err != nil {
+		return out // no loop device
+	}
+	below, device, err := t.env.holding(file)
+	if err != nil {
+		return append(out, fmt.Sprintf("it is a loop device, and what is below it cannot be told: %v", err))
+	}
+	if below == "" {
+		return out // a file in memory
+	}
+	arrays, err := limits.Below(f, below)
+	var users []user
+	if err == nil && device {
+		users, err = t.env.users(below)
+	}
+	switch {
+	case err != nil:
+		out = append(out, fmt.Sprintf("it is a loop device over %s: %v", below, err))
+	case slices.Contains(arrays, t.Array.Name):
+		out = append(out, "it is a loop device over something on "+t.Array.Name)
+	case len(users) > 0:
+		out = append(out, fmt.Sprintf("it is a loop device over %s: %s", below, users[0]))
+	}
+	return out
+}
+
+// holding is the kernel name of the block device that a file is (device), or lies on; "" for a file in memory.
+func (e *Env) holding(file string) (name string, device bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(e.Root, file), &st); err != nil {
+		return "", false, &os.PathError{Op: "stat", Path: file, Err: err}
+	}
+	dev := st.Dev
+	if device = st.Mode&unix.S_IFMT == unix.S_IFBLK; device {
+		dev = st.Rdev
+	}
+	link, err := os.Readlink(e.FS.Path("dev/block", fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", device, nil
+	}
+	return filepath.Base(link), device, err
 }
 
 // inUse tells whether anything is on the array: a holder, a mount, swap, or an exclusive opener.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,12 +59,26 @@ func (e *Env) entry(u md.UUID) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var x Entry
-	if err := json.Unmarshal(text, &x); err != nil {
+	x, err := decodeEntry(text, u)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.entryPath(u), err)
 	}
+	return x, nil
+}
+
+// decodeEntry reads the text of the entry of clone u.
+func decodeEntry(text []byte, u md.UUID) (*Entry, error) {
+	var x Entry
+	if err := json.Unmarshal(text, &x); err != nil {
+		return nil, err
+	}
 	if x.Clone != u {
-		return nil, fmt.Errorf("%s: is about another drive, %s", e.entryPath(u), x.Clone)
+		return nil, fmt.Errorf("is about another drive, %s", x.Clone)
+	}
+	for _, r := range x.Dirty {
+		if r.Last < r.First || r.Last == math.MaxUint64 {
+			return nil, fmt.Errorf("chunks %d to %d are no range", r.First, r.Last)
+		}
 	}
 	return &x, nil
 }

@@ -179,7 +179,7 @@ func (e *Env) Restore() error {
 		}
 		var t tunables
 		if err == nil {
-			err = json.Unmarshal(text, &t)
+			t, err = decodeTunables(text)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f, err))
@@ -190,6 +190,20 @@ func (e *Env) Restore() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// decodeTunables reads a record. What it names is written to, so it may name nothing outside of md's directory.
+func decodeTunables(text []byte) (tunables, error) {
+	var t tunables
+	if err := json.Unmarshal(text, &t); err != nil {
+		return tunables{}, err
+	}
+	for _, c := range t.Changed {
+		if !filepath.IsLocal(c.Attr) {
+			return tunables{}, fmt.Errorf("%q is no attribute of an array", c.Attr)
+		}
+	}
+	return t, nil
 }
 
 func (e *Env) restoreOne(a md.Array, t tunables) error {

@@ -189,8 +189,13 @@ func (a Array) Member(name string) (MemberState, error) {
 	if err != nil {
 		return MemberState{}, err
 	}
+	return parseMember(name, state, slot), nil
+}
+
+// parseMember reads dev-XXX/state and dev-XXX/slot, which is "none" for a member without one.
+func parseMember(name, state, slot string) MemberState {
 	m := MemberState{Name: name, Slot: -1}
-	if n, err := strconv.Atoi(slot); err == nil {
+	if n, err := strconv.Atoi(slot); err == nil && n >= 0 {
 		m.Slot = n
 	}
 	for _, f := range strings.Split(state, ",") {
@@ -198,7 +203,7 @@ func (a Array) Member(name string) (MemberState, error) {
 			m.Flags = append(m.Flags, f)
 		}
 	}
-	return m, nil
+	return m
 }
 
 // BadBlocks tells whether a member's log of bad blocks, acknowledged or not, has an entry.

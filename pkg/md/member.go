@@ -49,7 +49,7 @@ func ReadMember(r io.ReaderAt, size int64) (*Member, error) {
 	}
 	err := ErrNoSuperblock
 	for _, at := range places {
-		m, e := readMemberAt(r, at)
+		m, e := readMemberAt(r, at, size)
 		if e == nil {
 			return m, nil
 		}
@@ -66,7 +66,7 @@ func ReadMember(r io.ReaderAt, size int64) (*Member, error) {
 	return nil, err
 }
 
-func readMemberAt(r io.ReaderAt, at uint64) (*Member, error) {
+func readMemberAt(r io.ReaderAt, at uint64, size int64) (*Member, error) {
 	raw := make([]byte, SuperSize)
 	if _, err := r.ReadAt(raw, int64(at)*512); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -78,11 +78,24 @@ func readMemberAt(r io.ReaderAt, at uint64) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.fits(uint64(size) / 512); err != nil {
+		return nil, err
+	}
 	m := &Member{Super: s, Raw: raw}
 	if s.Features&FeatureBitmap != 0 {
 		m.Bitmap, m.BitmapErr = readBitmap(r, s)
 	}
 	return m, nil
+}
+
+// fits makes sure that the data which s names lies on a device of so many sectors; the kernel refuses such a member too
+// (drivers/md/md.c, super_1_load, Linux 6.12).
+func (s *Superblock) fits(sectors uint64) error {
+	if s.DataOffset > sectors || s.Size > sectors-s.DataOffset || s.DataSize > sectors-s.DataOffset {
+		return fmt.Errorf("superblock: data of %d sectors (%d used) from sector %d on do not fit the device's %d", s.DataSize, s.Size,
+			s.DataOffset, sectors)
+	}
+	return nil
 }
 
 // isOld tells 0.90's superblock by magic and major version, in either byte order.

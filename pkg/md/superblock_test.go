@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -327,6 +328,93 @@ func FuzzDecodeBitmap(f *testing.F) {
 			t.Errorf("Ranges() hold %d chunks, Count() = %d", n, m.Dirty.Count())
 		}
 	})
+}
+
+func FuzzSysfsTexts(f *testing.F) {
+	f.Add("in_sync,write_mostly", "2", "3 (2)")
+	f.Add("spare", "none", "none")
+	f.Add("faulty,in_sync", "-1", "99999999999999999999")
+	f.Fuzz(func(t *testing.T, state, slot, count string) {
+		m := parseMember("vda", state, slot)
+		if m.Slot < -1 || m.InSync() && (m.Has("faulty") || m.Slot < 0) {
+			t.Errorf("parseMember(%q, %q) = %+v", state, slot, m)
+		}
+		number(count)
+	})
+}
+
+// damagedMember is a member of 20 MiB with a bitmap 8 sectors behind its superblock.
+func damagedMember(change func(super, bits []byte)) disk {
+	d := make(disk, 20<<20)
+	bits := bitmap(5, nil)
+	block := super(8, func(b []byte) {
+		binary.LittleEndian.PutUint32(b[8:], FeatureBitmap)
+		binary.LittleEndian.PutUint32(b[96:], 8)
+		change(b, bits)
+	})
+	copy(d[4096:], block)
+	copy(d[8192:], bits)
+	return d
+}
+
+// TestDamagedMembers are superblocks and bitmaps that no kernel writes: each is an error that says what is wrong, or is
+// read as what it says.
+func TestDamagedMembers(t *testing.T) {
+	le := binary.LittleEndian
+	for _, test := range []struct {
+		name   string
+		change func(super, bits []byte)
+		super  string // what the error says; "" if the superblock is read
+		bitmap string // what the bitmap's error says; "" if it is read
+	}{
+		{"sound", func(_, _ []byte) {}, "", ""},
+		{"max_dev 0", func(b, _ []byte) { le.PutUint32(b[220:], 0) }, "out of range", ""},
+		{"max_dev 1921", func(b, _ []byte) { le.PutUint32(b[220:], maxDev+1) }, "max_dev", ""},
+		{"raid_disks 0", func(b, _ []byte) { le.PutUint32(b[92:], 0) }, "", ""},
+		{"raid_disks 65281", func(b, _ []byte) { le.PutUint32(b[92:], 65281) }, "out of range", ""},
+		{"level -4", func(b, _ []byte) { le.PutUint32(b[72:], 1<<32-4) }, "", ""},
+		{"data offset 2^63", func(b, _ []byte) { le.PutUint64(b[128:], 1<<63) }, "do not fit", ""},
+		{"data offset 2^55, which as bytes is 0", func(b, _ []byte) { le.PutUint64(b[128:], 1<<55) }, "do not fit", ""},
+		{"data offset behind the end", func(b, _ []byte) { le.PutUint64(b[128:], 40961) }, "do not fit", ""},
+		{"size larger than the device", func(b, _ []byte) { le.PutUint64(b[80:], 40960) }, "do not fit", ""},
+		{"size 2^64-1", func(b, _ []byte) { le.PutUint64(b[80:], 1<<64-1) }, "do not fit", ""},
+		{"data size 2^63", func(b, _ []byte) { le.PutUint64(b[136:], 1<<63) }, "do not fit", ""},
+		{"slot beyond raid_disks", func(b, _ []byte) { le.PutUint16(b[256+4:], 7) }, "", ""},
+		{"own number 2^32-1", func(b, _ []byte) { le.PutUint32(b[160:], 1<<32-1) }, "out of range", ""},
+		{"it says it lies elsewhere", func(b, _ []byte) { le.PutUint64(b[144:], 16) }, "a copy", ""},
+		{"bitmap offset -2^31", func(b, _ []byte) { le.PutUint32(b[96:], 1<<31) }, "", "out of range"},
+		{"bitmap offset 0", func(b, _ []byte) { le.PutUint32(b[96:], 0) }, "", "out of range"},
+		{"bitmap offset behind the end", func(b, _ []byte) { le.PutUint32(b[96:], 1<<31-1) }, "", "EOF"},
+		{"bitmap magic", func(_, m []byte) { m[0]++ }, "", "magic"},
+		{"bitmap version 9", func(_, m []byte) { le.PutUint32(m[4:], 9) }, "", "version 9"},
+		{"bitmap of another array", func(_, m []byte) { m[8]++ }, "", "belongs to array"},
+		{"chunk size 0", func(_, m []byte) { le.PutUint32(m[52:], 0) }, "", "chunk size 0"},
+		{"chunk size 3 MiB", func(_, m []byte) { le.PutUint32(m[52:], 3<<20) }, "", "power of two"},
+		{"chunk size 2^31", func(_, m []byte) { le.PutUint32(m[52:], 1<<31) }, "", ""},
+		{"sync size 2^63", func(_, m []byte) { le.PutUint64(m[40:], 1<<63) }, "", "more than fit"},
+		{"sync size 2^64-1", func(_, m []byte) { le.PutUint64(m[40:], 1<<64-1) }, "", "more than fit"},
+		{"sync size 0", func(_, m []byte) { le.PutUint64(m[40:], 0) }, "", ""},
+		{"events cleared above events", func(_, m []byte) { le.PutUint64(m[32:], 1<<60) }, "", ""},
+	} {
+		d := damagedMember(test.change)
+		m, err := ReadMember(d, int64(len(d)))
+		if test.super != "" {
+			if err == nil || !strings.Contains(err.Error(), test.super) {
+				t.Errorf("%s: ReadMember() = %v; want it to speak of %q", test.name, err, test.super)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: ReadMember() = %v", test.name, err)
+			continue
+		}
+		if test.bitmap == "" && m.BitmapErr != nil || test.bitmap != "" && (m.BitmapErr == nil || !strings.Contains(m.BitmapErr.Error(), test.bitmap)) {
+			t.Errorf("%s: the bitmap's error is %v; want %q", test.name, m.BitmapErr, test.bitmap)
+		}
+		if m.Super.Slot() >= int(m.Super.RaidDisks) {
+			t.Errorf("%s: slot %d of %d", test.name, m.Super.Slot(), m.Super.RaidDisks)
+		}
+	}
 }
 
 var _ io.ReaderAt = disk{}
