@@ -114,7 +114,7 @@ func TestProbe(t *testing.T) {
 					cd /sys/block/md_mdclone_probe/md; echo none > metadata_version; echo raid1 > level; echo 2 > raid_disks; echo 4096 > component_size
 					cat /sys/block/loop0/dev > new_dev; echo 0 > dev-loop0/slot; echo active > array_state`)
 				r.early(3, "probe")
-				r.Script(`echo clear > /sys/block/md_mdclone_probe/md/array_state; losetup -d /dev/loop0; rm /tmp/file`)
+				r.Script(`mdadm --stop /dev/md_mdclone_probe 2>/dev/null; losetup -d /dev/loop0; rm /tmp/file`)
 				clean(t)
 			})
 			t.Run("no space", func(t *testing.T) {

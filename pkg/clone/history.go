@@ -84,6 +84,9 @@ func outdatedByEvents(f Facts) (Verdict, bool) {
 		return refuse(Outdated, "bits-cleared", "the bitmap was re-made or cleared since it left (bits cleared up to event %d, "+
 			"it is at %d)", a.Bitmap.EventsCleared, c.Super.Events).needsFullCopy(), true
 	}
+	if code, why := bitmapsDiffer(a.Bitmap, c.Bitmap); code != "" {
+		return refuse(Outdated, code, "the bitmap does not tell what it misses: %s", why).needsFullCopy(), true
+	}
 	return Verdict{}, false
 }
 

@@ -293,11 +293,13 @@ func RemoveScratch(f sysfs.FS, loops []int) error {
 		}
 		control.Close()
 	}
-	a := md.Array{FS: f, Name: scratchArray}
 	errs = append(errs, retry(until, func() error {
-		err := a.Write("clear", "array_state")
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		if !f.Exists("block", scratchArray) {
 			return nil
+		}
+		err := md.Array{FS: f, Name: scratchArray}.Stop()
+		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+			return fmt.Errorf("%s is still there: %w", scratchArray, unix.EBUSY) // md takes it away in a work of its own
 		}
 		return err
 	}))

@@ -287,6 +287,22 @@ func (a Array) AddSpare(path string) error {
 	return nil
 }
 
+// stopArray is STOP_ARRAY (md_u.h, Linux 6.12).
+const stopArray = 0x932
+
+// Stop stops the array and takes its device away; unix.EBUSY says that somebody else has it open. "clear" written to
+// array_state leaves the device on Linux 7.2.
+func (a Array) Stop() error {
+	fd, err := sysfs.Again(func() (int, error) { return unix.Open(a.Path(), unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err == nil {
+		err = errors.Join(IoctlPlain(fd, stopArray), unix.Close(fd))
+	}
+	if err != nil {
+		return fmt.Errorf("stop %s: %w", a.Path(), err)
+	}
+	return nil
+}
+
 func (a Array) addDisk(info *diskInfo) error {
 	fd, err := sysfs.Again(func() (int, error) { return unix.Open(a.Path(), unix.O_RDWR|unix.O_CLOEXEC, 0) })
 	if err != nil {
