@@ -80,7 +80,7 @@ func (r *rig) badConfigurations() {
 		}
 		r.Script("rm -rf /etc/mdclone/*; cp /run/good /etc/mdclone/data.conf")
 	}
-	for _, good := range []string{`sed -i 's/$/\r/' data.conf`, `sed -i '1s/^/\xef\xbb\xbf/' data.conf`} {
+	for _, good := range []string{`sed -i 's/$/\r/' data.conf`, `{ printf '\xef\xbb\xbf'; cat /run/good; } > data.conf`} {
 		r.Script("cd /etc/mdclone; " + good)
 		r.early(0, "status")
 		r.Script("cp /run/good /etc/mdclone/data.conf")

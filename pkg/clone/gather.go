@@ -63,21 +63,16 @@ func (t *Target) primaries(s md.State, except string) ([]peer, error) {
 			continue
 		}
 		if !t.Conf.HasClone(member.Super.Device) {
-			out = append(out, peer{m.Name, member})
+			i := slices.IndexFunc(out, func(p peer) bool { return p.member.Super.Events < member.Super.Events })
+			if i < 0 {
+				i = len(out)
+			}
+			out = slices.Insert(out, i, peer{m.Name, member})
 		}
 	}
 	if len(out) == 0 && failed != nil {
 		return nil, failed
 	}
-	slices.SortStableFunc(out, func(a, b peer) int {
-		switch ea, eb := a.member.Super.Events, b.member.Super.Events; {
-		case ea > eb:
-			return -1
-		case ea < eb:
-			return 1
-		}
-		return 0
-	})
 	return out, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -232,8 +233,8 @@ func (e *Env) sectorsWritten(name string) (uint64, error) {
 	if len(fields) <= writeSectors {
 		return 0, fmt.Errorf("read %s: %q has too few fields", path, text)
 	}
-	var n uint64
-	if _, err := fmt.Sscan(fields[writeSectors], &n); err != nil {
+	n, err := strconv.ParseUint(fields[writeSectors], 10, 64)
+	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", path, err)
 	}
 	return n, nil

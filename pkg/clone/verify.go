@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -205,8 +205,8 @@ func (s *session) awaitCheck(ctx context.Context, total uint64) error {
 		if err != nil {
 			return err
 		}
-		var done, all uint64
-		if _, err := fmt.Sscanf(text, "%d / %d", &done, &all); err == nil {
+		now, _, counts := strings.Cut(text, " / ") // else "none" or "delayed"
+		if done, err := strconv.ParseUint(now, 10, 64); err == nil && counts {
 			begun = true
 			s.env.Progress.Update(done*512, total, "")
 		}
