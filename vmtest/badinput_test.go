@@ -89,10 +89,10 @@ func (r *rig) badConfigurations() {
 
 func (r *rig) badNames() {
 	for _, name := range []string{"", "/dev/none", "/dev/a\nmdclone: safe to unplug", "/dev/\x1b[2J\x07", "%s%n%!d(x)", strings.Repeat("x/", 3000), "../../dev", "--"} {
-		for _, args := range [][]string{{"check", name}, {"check", "/dev/md0", name}, {"adopt", "/dev/md0", name}} {
-			r.refused(2, "", args...)
-		}
-		if name != "" && name != "--" { // as if none was given
+		r.refused(2, "", "check", name)
+		r.refused(2, "", "adopt", "/dev/md0", name)
+		if name != "" && name != "--" { // else it is as if none was given
+			r.refused(2, "", "check", "/dev/md0", name)
 			r.refused(2, "", "backup", name)
 			r.refused(2, "", "status", name)
 			r.refused(2, "", "pin", name)
