@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +74,23 @@ func TestOneJSONObjectAlsoWhenItFails(t *testing.T) {
 		}
 		if code != report.Usage || got.Result != "failed" || len(got.Reasons) == 0 {
 			t.Errorf("%q: exit code %d, %+v; want %d, failed, and a reason", args, code, got, report.Usage)
+		}
+	}
+}
+
+func TestWhatIsNoDriveIsAUsageError(t *testing.T) {
+	dir := t.TempDir()
+	socket, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	for _, path := range []string{dir, socket.Addr().String(), "/dev/null", "/proc/version", "", "/dev/\x1b[2J\n%s"} {
+		for _, args := range [][]string{{"check", path}, {"adopt", path, path}} {
+			code, stdout, stderr := call(t, args...)
+			if code != report.Usage || stdout != "" || strings.Count(stderr, "\n") < 1 || strings.ContainsAny(stderr, "\x1b") {
+				t.Errorf("%q: exit code %d, stdout %q, stderr %q; want %d and an error", args, code, stdout, stderr, report.Usage)
+			}
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (t *Target) keepPinned() {
 // Under lists the configured arrays that a block device is, or is stacked on. For a device that is none of ours it is
 // empty.
 func (e *Env) Under(path string) ([]*Target, error) {
-	name, err := md.KernelName(e.FS, path)
+	name, err := md.KernelName(e.FS, nodeOf(path))
 	if err != nil {
 		return nil, err
 	}
