@@ -15,7 +15,7 @@ import (
 
 // leftovers is all that a probe could leave: devices, arrays, mappings, files, mounts, processes.
 const leftovers = `ls /sys/block /dev /dev/mapper /dev/md /run /tmp /mnt; cat /proc/mdstat /proc/partitions; dmsetup ls; losetup -a; df -k /tmp | awk '{ print $3 }'
-	grep -l mdclone-[e]arly /proc/[0-9]*/cmdline 2>/dev/null || true`
+	grep -l -e mdclone-[e]arly -e undo-[w]hen /proc/[0-9]*/cmdline 2>/dev/null || true`
 
 // slow keeps md from copying, so that a probe stays at its join.
 const slow = "echo 1 > /proc/sys/dev/raid/speed_limit_min; echo 1 > /proc/sys/dev/raid/speed_limit_max"
@@ -59,7 +59,7 @@ func TestProbe(t *testing.T) {
 				r := r.at(t)
 				p := r.probing(t)
 				r.Script(`dmsetup suspend mdclone-probe
-					{ echo "0 1032 linear /dev/md_mdclone_probe 0"; echo "1032 8 error"; echo "1040 7152 linear /dev/md_mdclone_probe 1040"; } | dmsetup load mdclone-probe
+					{ echo "0 1032 linear /dev/md1000001 0"; echo "1032 8 error"; echo "1040 7152 linear /dev/md1000001 1040"; } | dmsetup load mdclone-probe
 					dmsetup resume mdclone-probe; rm -f /dev/mapper/mdclone-probe; ` + fast) // the node is dmsetup's
 				got, err := p.Wait(r.Context())
 				if err != nil {
@@ -92,8 +92,8 @@ func TestProbe(t *testing.T) {
 			t.Run("its guard killed too", func(t *testing.T) {
 				r := r.at(t)
 				r.probing(t)
-				r.Script("for p in $(grep -l mdclone-[e]arly /proc/[0-9]*/cmdline | cut -d/ -f3 | sort -rn); do kill -9 $p 2>/dev/null || true; done; " + fast)
-				r.Script("test -e /sys/block/md_mdclone_probe")
+				r.Script("for p in $(grep -l -e mdclone-[e]arly -e undo-[w]hen /proc/[0-9]*/cmdline | cut -d/ -f3 | sort -rn); do kill -9 $p 2>/dev/null || true; done; " + fast)
+				r.Script("test -e /sys/block/md1000001")
 				r.early(0, "probe") // removes what is left before it begins
 				clean(t)
 			})
@@ -111,11 +111,11 @@ func TestProbe(t *testing.T) {
 			})
 			t.Run("a device of its name", func(t *testing.T) {
 				r := r.at(t)
-				r.Script(`truncate -s 8M /tmp/file; losetup /dev/loop0 /tmp/file; echo md_mdclone_probe > /sys/module/md_mod/parameters/new_array
-					cd /sys/block/md_mdclone_probe/md; echo none > metadata_version; echo raid1 > level; echo 2 > raid_disks; echo 4096 > component_size
+				r.Script(`truncate -s 8M /tmp/file; losetup /dev/loop0 /tmp/file; echo md1000001 > /sys/module/md_mod/parameters/new_array
+					cd /sys/block/md1000001/md; echo none > metadata_version; echo raid1 > level; echo 2 > raid_disks; echo 4096 > component_size
 					cat /sys/block/loop0/dev > new_dev; echo 0 > dev-loop0/slot; echo active > array_state`)
 				r.early(3, "probe")
-				r.Script(`mdadm --stop /dev/md_mdclone_probe 2>/dev/null; losetup -d /dev/loop0; rm /tmp/file`)
+				r.Script(`mdadm --stop /dev/md1000001 2>/dev/null; losetup -d /dev/loop0; rm /tmp/file`)
 				clean(t)
 			})
 			t.Run("no space", func(t *testing.T) {
@@ -147,7 +147,7 @@ func (r *rig) probing(t *testing.T) *vm.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Script(fmt.Sprintf(`until [ "$(cat /sys/block/md_mdclone_probe/md/sync_action 2>/dev/null)" = recover ]; do kill -0 %d; sleep 0.1; done`, p.PID))
+	r.Script(fmt.Sprintf(`until [ "$(cat /sys/block/md1000001/md/sync_action 2>/dev/null)" = recover ]; do kill -0 %d; sleep 0.1; done`, p.PID))
 	return p
 }
 

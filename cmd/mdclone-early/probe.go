@@ -9,7 +9,7 @@ import (
 )
 
 const probeHelp = `Tests the running kernel: a member with a small limit joins a mirror under dm, and large requests are written
-and read. Kernels before Linux 4.3 lost them ("bio too big device"). The mirror is made for this (array md_mdclone_probe, dm
+and read. Kernels before Linux 4.3 lost them ("bio too big device"). The mirror is made for this (array md1000001, dm
 device mdclone-probe, two loop devices, 8 MiB of memory) and removed; no other device is touched. A running mdadm --monitor
 may report it.
 

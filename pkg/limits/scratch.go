@@ -22,7 +22,7 @@ import (
 // joins. None of it is found by assembly: it has no metadata, and dm starts nothing on a device that bears no flags.
 
 const (
-	scratchArray = "md_mdclone_probe" // kernel name: md makes arrays of such names on demand
+	scratchArray = "md1000001" // md makes what is asked for by number; of what has a name Linux 7.2 leaves an empty device behind
 	scratchDM    = "mdclone-probe"
 	scratchSize  = 4 << 20 // bytes of each member
 	scratchBound = time.Minute

@@ -290,8 +290,7 @@ func (a Array) AddSpare(path string) error {
 // stopArray is STOP_ARRAY (md_u.h, Linux 6.12).
 const stopArray = 0x932
 
-// Stop stops the array and takes its device away; unix.EBUSY says that somebody else has it open. "clear" written to
-// array_state leaves the device on Linux 7.2.
+// Stop stops the array and takes its device away; unix.EBUSY says that somebody else has it open.
 func (a Array) Stop() error {
 	fd, err := sysfs.Again(func() (int, error) { return unix.Open(a.Path(), unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err == nil {
