@@ -4,7 +4,6 @@ package vmtest
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -149,37 +148,4 @@ func (r *rig) probing(t *testing.T) *vm.Process {
 	}
 	r.Script(fmt.Sprintf(`until [ "$(cat /sys/block/md1000001/md/sync_action 2>/dev/null)" = recover ]; do kill -0 %d; sleep 0.1; done`, p.PID))
 	return p
-}
-
-// TestProbeOnMachine runs the probe where udev, LVM and mdadm's monitor look at every new device.
-func TestProbeOnMachine(t *testing.T) {
-	l := Lab(t)
-	base, err := l.Machine(t.Context(), "bookworm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile(productFiles(t, l)[0].Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := BootMachine(t, l, base, nil)
-	p, err := m.Spawn(m.Context(), vm.Command{Argv: []string{"bash", "-c", "cat > /run/mdclone-early; chmod 755 /run/mdclone-early"}, Stdin: program})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := p.Wait(m.Context()); err != nil || got.Err() != nil {
-		t.Fatalf("put the program there: %v, %v", err, got.Err())
-	}
-	m.Try("systemctl", "is-system-running", "--wait")
-	const left = `udevadm settle; ls /sys/block /dev/mapper /dev/md* /dev/disk/by-id; grep -v resync /proc/mdstat; dmsetup ls; losetup -a`
-	before := m.Script("modprobe -a loop dm-mod raid1; " + left)
-	for range 3 {
-		m.Must("/run/mdclone-early", "probe")
-		if after := m.Script(left); after != before {
-			t.Fatalf("the probe leaves something behind: before\n%s\nafter\n%s", before, after)
-		}
-	}
-	if failed := m.Must("systemctl", "--failed", "--plain", "--no-legend"); failed != "" {
-		t.Errorf("units have failed: %s", failed)
-	}
 }
