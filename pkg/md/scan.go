@@ -20,7 +20,7 @@ type Found struct {
 }
 
 // Scan reads the superblock of every block device that could be a member. Devices without md metadata, empty drives and
-// those that something else is stacked on (dm-multipath over sda: the upper one counts) are left out. A device that
+// those that something else is stacked on (dm-multipath over sda: the upper one counts) are left out, suspended dm devices too. A device that
 // cannot be read is left out too and its error is in errs by name.
 func Scan(f sysfs.FS) (found []Found, errs map[string]error, err error) {
 	names, err := f.List("class/block")
@@ -52,6 +52,9 @@ func couldBeMember(f sysfs.FS, name string) bool {
 	}
 	if size, err := f.Uint("class/block", name, "size"); err != nil || size == 0 {
 		return false
+	}
+	if suspended, err := f.Read("class/block", name, "dm/suspended"); err == nil && suspended != "0" {
+		return false // a read would wait for whoever suspended it, and cannot be killed
 	}
 	holders, err := f.List("class/block", name, "holders")
 	if err != nil {
