@@ -48,7 +48,7 @@ type rule func(Facts) (Verdict, bool)
 // rules in the order in which they are asked: the first verdict counts. The order is part of each rule's meaning: a
 // drive that is no clone is never judged by roles, a diverged one never by its events.
 var rules = []rule{
-	foreignDrive, unfitMetadata, noPrimary, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, slotTaken,
+	foreignDrive, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, slotTaken,
 	aheadOfArray, cutRollback,
 	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, touchedElsewhere, outdatedByLedger,
 }
@@ -183,6 +183,15 @@ func noPrimary(f Facts) (Verdict, bool) {
 	}
 	if len(f.Primaries) == 0 {
 		return refuse(Ahead, "no-primary", "no primary of %s is in sync: the machine runs from its clone", f.ArrayName), true
+	}
+	return Verdict{}, false
+}
+
+// suspendedArray is one whose first touch would hang, with nothing to end it.
+func suspendedArray(f Facts) (Verdict, bool) {
+	if f.Array.Suspended {
+		return refuse(Unsuitable, "suspended", "somebody has suspended writes to a part of %s", f.ArrayName).
+			hint("if nothing needs that any more: echo 0 > /sys/block/%s/md/suspend_hi", f.ArrayName), true
 	}
 	return Verdict{}, false
 }

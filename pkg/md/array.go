@@ -48,6 +48,7 @@ type State struct {
 	Degraded      int    // empty slots
 	ComponentSize uint64 // bytes of each member that are used
 	HasBitmap     bool   // a write-intent bitmap on the members
+	Suspended     bool   // who writes to a part of it is held up, and cannot be killed (suspend_lo, suspend_hi)
 	Members       []MemberState
 }
 
@@ -139,6 +140,7 @@ func (a Array) State() (State, error) {
 	s.RaidDisks = number(optional("raid_disks"))
 	s.Degraded = number(optional("degraded"))
 	s.ComponentSize = uint64(number(optional("component_size"))) * 1024
+	s.Suspended = number(optional("suspend_lo")) < number(optional("suspend_hi"))
 	if err != nil {
 		return State{}, err
 	}
