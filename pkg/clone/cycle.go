@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -212,15 +213,9 @@ func (s *session) bringIn(ctx context.Context) error {
 			return err
 		}
 	}
-	peers, err := s.primaries(state, s.drive.Name)
-	if err != nil {
+	if err := s.choosePeer(); err != nil {
 		return err
 	}
-	if len(peers) == 0 {
-		return report.Fail(report.Refused, "no-primary", "no primary of %s is in sync", s.Array.Name)
-	}
-	s.rely(peers)
-	s.bitmap = peers[0].member.Bitmap
 	if s.bitmap == nil {
 		return report.Fail(report.Refused, "no-bitmap", "%s has no bitmap: without one the clone cannot come back incrementally",
 			s.Array.Name).Hint("mdadm --grow %s --bitmap=internal", s.Array.Path())
@@ -258,6 +253,9 @@ func (s *session) bringIn(ctx context.Context) error {
 		return err
 	}
 	s.result.Seconds.Sync = s.since(start)
+	if err := s.choosePeer(); err != nil {
+		return err
+	}
 	if err := s.sound(); err != nil || s.result.Mode != "full" {
 		return err
 	}
@@ -281,6 +279,34 @@ func (s *session) makeFit(ctx context.Context) error {
 		return nil
 	}
 	return s.mend(ctx)
+}
+
+// choosePeer chooses the primary whose disk is read: the freshest, until it fails, then another.
+func (s *session) choosePeer() error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(state.Members, func(m md.MemberState) bool { return m.Name == s.peer && m.InSync() }) {
+		return nil
+	}
+	peers, err := s.primaries(state, s.drive.Name)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(peers) == 0 && s.peer == "":
+		return report.Fail(report.Refused, "no-primary", "no primary of %s is in sync", s.Array.Name)
+	case len(peers) == 0:
+		return report.Fail(report.Failed, "last-copy", "the primaries of %s failed: %s stays in", s.Array.Name, s.drive.Name)
+	case s.peer == "":
+		s.rely(peers)
+		s.bitmap = peers[0].member.Bitmap
+	default:
+		s.env.Log.Warnf("%s failed; %s is the primary that is looked at", s.peer, peers[0].name)
+		s.peer = peers[0].name
+	}
+	return nil
 }
 
 // hurry changes what makes the cycle slow for the time that it runs. Where that cannot be recorded it is not changed,

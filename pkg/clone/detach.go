@@ -22,6 +22,9 @@ func (s *session) detach() error {
 	if on.Super.Device != s.drive.Member.Super.Device {
 		return report.Fail(report.Failed, "other-drive", "%s is another drive now (%s)", s.drive.Name, on.Super.Device)
 	}
+	if err := s.choosePeer(); err != nil {
+		return err
+	}
 	state, err := s.Array.State() // the last thing that is read before the write
 	if err != nil {
 		return err

@@ -56,6 +56,9 @@ func (w *settleWatch) see(dirty md.Chunks, now time.Time, written bool) (settled
 func (s *session) settle(ctx context.Context, copied md.Chunks) (rest, error) {
 	start := s.env.Now()
 	defer func() { s.result.Seconds.Settle = s.since(start) }()
+	if err := s.choosePeer(); err != nil {
+		return rest{}, err
+	}
 	need, err := s.touchBefore()
 	if err != nil {
 		return rest{}, err
