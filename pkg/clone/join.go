@@ -201,6 +201,10 @@ func (s *session) await(ctx context.Context, label string, total uint64) error {
 	for idleSince := (time.Time{}); ; {
 		m, err := s.Array.Member(s.drive.Name)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && m.Has("faulty") {
+			// until bad blocks are on disk too, the drive reads as faulty (drivers/md/md.c, state_show, Linux 6.12)
+			if bad, e := s.Array.BadBlocks(s.drive.Name); e == nil && bad {
+				return s.sound()
+			}
 			return driveFailed(s.drive.Name)
 		}
 		if err != nil {
