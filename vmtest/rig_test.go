@@ -23,8 +23,16 @@ import (
 // suites are the Debian releases whose kernel and mdadm the product is tested on.
 var suites = []string{"bookworm", "trixie"}
 
-// eachSuite runs a test on each of them.
-func eachSuite(t *testing.T, do func(t *testing.T, suite string)) {
+// kernels are the suites of bare guests: those, and Debian's newest kernel and mdadm, where md's rules may differ.
+var kernels = append(slices.Clone(suites), "sid")
+
+// eachSuite runs a test on each of suites.
+func eachSuite(t *testing.T, do func(t *testing.T, suite string)) { onEach(t, suites, do) }
+
+// eachKernel runs a test on each of kernels.
+func eachKernel(t *testing.T, do func(t *testing.T, suite string)) { onEach(t, kernels, do) }
+
+func onEach(t *testing.T, suites []string, do func(t *testing.T, suite string)) {
 	for _, suite := range suites {
 		t.Run(suite, func(t *testing.T) {
 			t.Parallel() // mostly they wait for timers
@@ -210,15 +218,18 @@ func (r *rig) disk(name string) string {
 	return r.disks[i].Path
 }
 
-// equal requires that the clone, vdc, holds what the primary vda holds, byte for byte. Both are read by the host, beneath the
-// guest: what is in its caches does not count.
-func (r *rig) equal() {
+// equal requires that the clone, vdc, holds what the primary vda holds, byte for byte.
+func (r *rig) equal() { r.t.Helper(); r.same("vda", "vdc") }
+
+// same requires that two members hold the same, byte for byte. Both are read by the host, beneath the guest: what is in
+// its caches does not count.
+func (r *rig) same(primary, member string) {
 	r.t.Helper()
-	a, b := openMember(r.t, r.disk("vda")), openMember(r.t, r.disk("vdc"))
+	a, b := openMember(r.t, r.disk(primary)), openMember(r.t, r.disk(member))
 	defer a.file.Close()
 	defer b.file.Close()
 	if a.size != b.size || a.size == 0 {
-		r.t.Fatalf("vda mirrors %d bytes, vdc %d", a.size, b.size)
+		r.t.Fatalf("%s mirrors %d bytes, %s %d", primary, a.size, member, b.size)
 	}
 	left, right := make([]byte, mib), make([]byte, mib)
 	for off := int64(0); off < a.size; off += mib {
@@ -229,7 +240,7 @@ func (r *rig) equal() {
 			r.t.Fatal(err)
 		}
 		if !bytes.Equal(left[:n], right[:n]) {
-			r.t.Errorf("the clone is no copy of vda: it differs in the MiB at %d MiB", off/mib)
+			r.t.Errorf("%s is no copy of %s: it differs in the MiB at %d MiB", member, primary, off/mib)
 			return
 		}
 	}
@@ -287,7 +298,7 @@ func (r *rig) quiet() {
 	r.Script(`sync
 		for a in /sys/block/md*/md; do
 			[ -e $a/sync_action ] || continue
-			tick=; [ -e $a/bitmap/time_base ] && tick=$(cat $a/bitmap/time_base) && echo 1 > $a/bitmap/time_base
+			tick=; [ "$(cat $a/degraded)" = 0 ] && [ -e $a/bitmap/time_base ] && tick=$(cat $a/bitmap/time_base) && echo 1 > $a/bitmap/time_base
 			member=/dev/$(basename "$(ls -d $a/dev-* | head -n1)" | sed s/dev-//)
 			until [ "$(cat $a/array_state)" = clean ] && { [ "$(cat $a/degraded)" != 0 ] || [ -z "$tick" ] || mdadm -X $member | grep -q ' 0 dirty'; }
 			do sleep 0.1; done
@@ -323,7 +334,7 @@ func (r *rig) tunables() {
 }
 
 // code requires a reason with that code.
-func code(t *testing.T, got clone.Result, want string) {
+func code(t testing.TB, got clone.Result, want string) {
 	t.Helper()
 	for _, reason := range got.Reasons {
 		if reason.Code == want {

@@ -14,7 +14,7 @@ import (
 
 // TestBareGuest tests the harness itself: what the other tests stand on.
 func TestBareGuest(t *testing.T) {
-	for _, suite := range []string{"bookworm", "trixie"} {
+	for _, suite := range kernels {
 		t.Run(suite, func(t *testing.T) {
 			m := Boot(t, vm.Config{
 				Suite: suite, SCSI: true, USB: true, Fio: true,

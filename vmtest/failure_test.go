@@ -1,0 +1,92 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"strings"
+	"testing"
+
+	"mdclone/pkg/clone"
+	"mdclone/vmtest/vm"
+)
+
+// failures are drives that fail in the middle of it.
+func failures(t *testing.T, a *attackable) {
+	t.Run("the clone has sectors that cannot be written", func(t *testing.T) { a.again(t).badBlocks(t) })
+	t.Run("a primary fails while the clone is copied to", func(t *testing.T) { a.again(t).primaryFails(t) })
+	if a.newest() {
+		return
+	}
+	t.Run("the clone is the last good copy", func(t *testing.T) { a.again(t).lastCopy(t) })
+}
+
+// badBlocks: a clone with sectors that cannot be written ends in sync, with a clear bitmap, and differs. It must never be
+// said to be a clone, not even after it was taken out by hand and its sectors can be written again.
+func (r *rig) badBlocks(t *testing.T) {
+	r.sh(`n=$(blockdev --getsz /dev/vdc); bad=$(( $(mdadm -E /dev/vdc | awk '/Data Offset/ { print $4 }') + 21 * 2048 ))
+		printf '%s\n' "0 $bad linear /dev/vdc 0" "$bad 64 error" "$((bad + 64)) $((n - bad - 64)) linear /dev/vdc $((bad + 64))" | dmsetup create drive`)
+	drive := strings.TrimSpace(r.Must("readlink", "-f", "/dev/mapper/drive"))
+	code(t, r.account(1, "backup", "--clone", drive), "bad-blocks")
+	code(t, r.account(1, "detach", "--clone", drive), "bad-blocks")
+	name := strings.TrimPrefix(drive, "/dev/")
+	r.sh("mismatch > /dev/null; out " + name + `; until ! [ -e $M/dev-` + name + ` ]; do sleep 0.05; done
+		echo 0 $(blockdev --getsz /dev/vdc) linear /dev/vdc 0 | dmsetup load drive; dmsetup resume drive`)
+	code(t, r.account(1, "backup", "--clone", drive), "bad-blocks")
+	r.sh("out " + name + "; dmsetup remove drive")
+}
+
+// primaryFails: the clone is brought in sync from the one that is left.
+func (r *rig) primaryFails(t *testing.T) {
+	r.write("/dev/md0", 24, 30)
+	p := r.copying(t)
+	r.sh("echo faulty > $M/dev-vda/state")
+	r.throttle("vdc", 0)
+	end, err := p.Wait(r.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read[clone.Result](r, end.Stdout); end.Code != 0 || got.Result != "done" {
+		t.Errorf("backup: exit code %d, %+v, %s; want it done with the primary that is left", end.Code, got, end.Stderr)
+	}
+	r.same("vdb", "vdc")
+	r.sh("mdadm /dev/md0 --remove /dev/vda 2>/dev/null")
+	r.write("/dev/md0", 2, 10)
+	r.account(0, "backup")
+	r.same("vdb", "vdc")
+}
+
+// copying begins a backup and returns when the clone is being copied to, slowly.
+func (r *rig) copying(t *testing.T) *vm.Process {
+	t.Helper()
+	r.throttle("vdc", 2*mib)
+	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "backup", "--json"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.sh(`until grep -q recovery /proc/mdstat && [ "$(cat $M/dev-vdc/slot)" = 2 ]; do sleep 0.05; done`)
+	return p
+}
+
+// throttle bounds what a disk takes, in bytes a second; 0 lifts it.
+func (r *rig) throttle(name string, bps int) {
+	r.t.Helper()
+	serial := r.disks[int(name[len(name)-1]-'a')].Serial
+	r.qmp("block_set_io_throttle", map[string]any{"id": "/machine/peripheral/" + serial + "/virtio-backend", "bps": 0, "bps_rd": 0, "bps_wr": bps, "iops": 0, "iops_rd": 0, "iops_wr": 0})
+}
+
+// lastCopy: the clone is all that is left. Taking it out would break the array for every later write.
+func (r *rig) lastCopy(t *testing.T) {
+	r.account(0, "attach")
+	r.sh("clear") // no bit is left to be cleared later
+	r.sh("for d in vda vdb; do echo faulty > $M/dev-$d/state; done; until [ $(cat $M/degraded) = 2 ]; do sleep 0.05; done")
+	r.quiet()
+	r.untouched(func() {
+		for _, command := range []string{"detach", "backup", "attach"} {
+			code(t, r.account(3, command), "no-primary")
+		}
+	})
+	r.write("/dev/md0", 1, 10) // it still works
+	if got := r.File("/sys/block/md0/md/dev-vdc/state"); !strings.Contains(got, "in_sync") {
+		t.Errorf("the clone is %q; want it in sync, the last copy", got)
+	}
+}
