@@ -34,8 +34,8 @@ EARLY_MAX = 3500000
 # A fixed length for the hash, so that it does not depend on how much of the history a clone has.
 VERSION := $(shell git describe --tags --match 'v[0-9]*' --always --abbrev=12 --dirty 2>/dev/null || echo $(RELEASE))
 
-# The same commit and the same Go make the same bytes, whatever the directory.
-GOBUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
+# The same commit and the same Go make the same bytes, whatever the directory. Nothing is inlined: that saves a twentieth.
+GOBUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -gcflags=all=-l -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
 PROGRAMS = ./cmd/mdclone-early ./cmd/mdclone-gen
 
 # Never download another Go behind the user's back.

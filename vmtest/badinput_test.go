@@ -30,8 +30,8 @@ func TestBadInput(t *testing.T) {
 	})
 }
 
-// refused runs a command that must end with the exit code, say why in plain text, and not panic.
-func (r *rig) refused(want int, says string, args ...string) {
+// saysNo runs a command that must end with the exit code, say why in plain text, and not panic.
+func (r *rig) saysNo(want int, says string, args ...string) {
 	r.t.Helper()
 	got := r.Try(append([]string{"mdclone-early"}, args...)...)
 	said := got.Stderr
@@ -70,7 +70,7 @@ func (r *rig) badConfigurations() {
 	} {
 		r.Script("cd /etc/mdclone; " + test.make)
 		for _, command := range [][]string{{"status"}, {"backup"}, {"pin"}, {"check", "/dev/vdc"}, {"adopt", "/dev/md0", "/dev/vdd"}} {
-			r.refused(2, test.says, command...)
+			r.saysNo(2, test.says, command...)
 			if r.t.Failed() {
 				r.t.Fatalf("after %s", test.make)
 			}
@@ -89,24 +89,24 @@ func (r *rig) badConfigurations() {
 
 func (r *rig) badNames() {
 	for _, name := range []string{"", "/dev/none", "/dev/a\nmdclone: safe to unplug", "/dev/\x1b[2J\x07", "%s%n%!d(x)", strings.Repeat("x/", 3000), "../../dev", "--"} {
-		r.refused(2, "", "check", name)
-		r.refused(2, "", "adopt", "/dev/md0", name)
+		r.saysNo(2, "", "check", name)
+		r.saysNo(2, "", "adopt", "/dev/md0", name)
 		if name != "" && name != "--" { // else it is as if none was given
-			r.refused(2, "", "check", "/dev/md0", name)
-			r.refused(2, "", "backup", name)
-			r.refused(2, "", "status", name)
-			r.refused(2, "", "pin", name)
+			r.saysNo(2, "", "check", "/dev/md0", name)
+			r.saysNo(2, "", "backup", name)
+			r.saysNo(2, "", "status", name)
+			r.saysNo(2, "", "pin", name)
 		}
 	}
-	r.refused(4, "", "backup", "--clone", "/dev/none")
-	r.refused(2, "UUID", "backup", "--clone", "a\x1b[2J")
+	r.saysNo(4, "", "backup", "--clone", "/dev/none")
+	r.saysNo(2, "UUID", "backup", "--clone", "a\x1b[2J")
 	for _, wait := range []string{"-1s", "5", "9999999999999h", "1e99s", "\x1b[2J"} {
-		r.refused(2, "wait", "backup", "--wait="+wait)
+		r.saysNo(2, "wait", "backup", "--wait="+wait)
 	}
 	for _, kb := range []string{"-1", "0", "99999999999", "x\x1b"} {
-		r.refused(2, "max-sectors-kb", "pin", "--max-sectors-kb="+kb)
+		r.saysNo(2, "max-sectors-kb", "pin", "--max-sectors-kb="+kb)
 	}
-	r.refused(2, "name", "adopt", "/dev/md0", "/dev/vdd", "--name", "../a\nb")
+	r.saysNo(2, "name", "adopt", "/dev/md0", "/dev/vdd", "--name", "../a\nb")
 }
 
 func (r *rig) badDevices() {
@@ -115,20 +115,20 @@ func (r *rig) badDevices() {
 			r.Script("mkfifo /run/pipe")
 		}
 		for _, args := range [][]string{{"check", path}, {"adopt", "/dev/md0", path}, {"adopt", path, "/dev/vdd"}, {"backup", path}, {"status", path}, {"pin", path}} {
-			r.refused(2, "", args...)
+			r.saysNo(2, "", args...)
 		}
 	}
-	r.refused(3, "", "check", "/dev/md0", "/dev/vdd") // empty
-	r.refused(3, "", "check", "/dev/vdd")
+	r.saysNo(3, "", "check", "/dev/md0", "/dev/vdd") // empty
+	r.saysNo(3, "", "check", "/dev/vdd")
 	// the array as its own drive: itself, a device on it, and a loop device over a member, which nothing claims
 	r.Script(`echo 0 2048 linear /dev/md0 0 | dmsetup create top; losetup /dev/loop1 /dev/vda; losetup /dev/loop2 /dev/mapper/top
 		losetup /dev/loop3 /dev/md0`)
 	for _, drive := range []string{"/dev/md0", "/dev/mapper/top", "/dev/loop1", "/dev/loop2", "/dev/loop3", "/dev/vda"} {
-		r.refused(3, "", "check", "/dev/md0", drive)
-		r.refused(3, "", "adopt", "/dev/md0", drive)
-		r.refused(3, "", "adopt", "/dev/md0", drive, "--overwrite")
+		r.saysNo(3, "", "check", "/dev/md0", drive)
+		r.saysNo(3, "", "adopt", "/dev/md0", drive)
+		r.saysNo(3, "", "adopt", "/dev/md0", drive, "--overwrite")
 	}
-	r.refused(3, "vda", "adopt", "/dev/md0", "/dev/loop1", "--overwrite")
+	r.saysNo(3, "vda", "adopt", "/dev/md0", "/dev/loop1", "--overwrite")
 	r.Script("losetup -d /dev/loop1; losetup -d /dev/loop2; losetup -d /dev/loop3; dmsetup remove top")
 }
 
@@ -216,8 +216,8 @@ func (r *rig) badMembers(t *testing.T) {
 			r.early(0, "check", "/dev/md0", "/dev/vdd")
 			continue
 		}
-		r.refused(3, "", "check", "/dev/md0", "/dev/vdd")
-		r.refused(3, "", "backup", "--clone", "/dev/vdd")
+		r.saysNo(3, "", "check", "/dev/md0", "/dev/vdd")
+		r.saysNo(3, "", "backup", "--clone", "/dev/vdd")
 		if got := r.Try("mdclone-early", "status"); got.Code != 0 || strings.Contains(got.Stderr, "goroutine ") {
 			t.Errorf("status = %d\n%s", got.Code, got.Stderr)
 		}

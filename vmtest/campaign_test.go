@@ -109,12 +109,7 @@ func (c *campaign) stopWriter(r *rig) {
 	if c.writing == nil {
 		return
 	}
-	if err := c.writing.Signal(9); err != nil {
-		r.t.Fatal(err)
-	}
-	if _, err := c.writing.Wait(r.Context()); err != nil {
-		r.t.Fatal(err)
-	}
+	r.stopProcess(c.writing)
 	c.writing = nil
 	r.Script("udevadm settle 2>/dev/null || true; dmsetup remove --retry data")
 }

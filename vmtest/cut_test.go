@@ -33,8 +33,8 @@ func powerCuts(t *testing.T, a *attackable) {
 	}
 }
 
-// end kills a process of the guest and waits for its end.
-func (r *rig) end(p *vm.Process) {
+// stopProcess kills a process of the guest and waits for its end.
+func (r *rig) stopProcess(p *vm.Process) {
 	r.t.Helper()
 	if err := p.Signal(syscall.SIGKILL); err != nil {
 		r.t.Fatal(err)
@@ -49,7 +49,7 @@ func (r *rig) cutWhileCopying(t *testing.T) {
 	p := r.copying(t)
 	r.sh("until mdadm -E /dev/vdc | grep -q 'Recovery Offset'; do sleep 0.05; done")
 	s := r.snapshot()
-	r.end(p)
+	r.stopProcess(p)
 	r.throttle("vdc", 0)
 	for _, ledger := range []bool{true, false} {
 		r.backTo(s)
@@ -76,7 +76,7 @@ func (r *rig) cutWhileWriting(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := r.snapshot()
-	r.end(p)
+	r.stopProcess(p)
 	r.backTo(s)
 	r.assemble()
 	r.taken("vda")

@@ -35,19 +35,17 @@ func (r *rig) badBlocks(t *testing.T) {
 	r.sh("out " + name + "; dmsetup remove drive")
 }
 
-// primaryFails: the clone is brought in sync from the one that is left.
+// primaryFails: the clone is brought in sync from the one that is left, and stays in its place until the user takes it out.
 func (r *rig) primaryFails(t *testing.T) {
 	r.write("/dev/md0", 24, 30)
 	p := r.copying(t)
 	r.sh("echo faulty > $M/dev-vda/state")
 	r.throttle("vdc", 0)
-	end, err := p.Wait(r.Context())
-	if err != nil {
-		t.Fatal(err)
+	got := r.ended(p, 1)
+	if code(t, got, "primary-failed"); !got.Attached {
+		t.Errorf("backup: %+v; want the clone to stay", got)
 	}
-	if got := read[clone.Result](r, end.Stdout); end.Code != 0 || got.Result != "done" {
-		t.Errorf("backup: exit code %d, %+v, %s; want it done with the primary that is left", end.Code, got, end.Stderr)
-	}
+	r.account(0, "detach")
 	r.same("vdb", "vdc")
 	r.sh("mdadm /dev/md0 --remove /dev/vda 2>/dev/null")
 	r.write("/dev/md0", 2, 10)

@@ -66,8 +66,8 @@ func (r *rig) holder() {
 	r.Script(`echo "0 $(blockdev --getsz /dev/md0) linear /dev/md0 0" | dmsetup create data`)
 }
 
-// end waits until a run has ended, requires its exit code, and reads its account.
-func (r *rig) end(p *vm.Process, want int) clone.Result {
+// ended waits until a run has ended, requires its exit code, and reads its account.
+func (r *rig) ended(p *vm.Process, want int) clone.Result {
 	r.t.Helper()
 	got, err := p.Wait(r.Context())
 	if err != nil {
@@ -102,7 +102,7 @@ func TestFaultInEachPhase(t *testing.T) {
 						if _, err := run.Wait(r.Context()); err != nil {
 							t.Fatal(err)
 						}
-					} else if got := r.end(run, 130); got.Attached {
+					} else if got := r.ended(run, 130); got.Attached {
 						t.Errorf("after %v: %+v; want the clone out", signal, got)
 					}
 					r.finished()
@@ -114,7 +114,7 @@ func TestFaultInEachPhase(t *testing.T) {
 					r.Unplugged("clone")
 					r.write("/dev/mapper/data", 1, 10) // md looks at a drive when it writes to it
 				})
-				if got := r.end(run, 1); got.Result != "failed" {
+				if got := r.ended(run, 1); got.Result != "failed" {
 					t.Errorf("after the clone was pulled out: %+v; want failed", got)
 				}
 				if got := strings.TrimSpace(r.File("/sys/block/md0/md/degraded")); got != "1" {
@@ -180,7 +180,7 @@ func TestDiskFails(t *testing.T) {
 					r.break1("vdc", true)
 					r.write("/dev/mapper/data", 1, 10)
 				})
-				if got := r.end(run, 1); got.Result != "failed" || got.Attached {
+				if got := r.ended(run, 1); got.Result != "failed" || got.Attached {
 					t.Errorf("after the clone failed: %+v; want failed, the clone out", got)
 				}
 				r.break1("vdc", false)
@@ -192,7 +192,7 @@ func TestDiskFails(t *testing.T) {
 					r.break1("vdb", true)
 					r.write("/dev/mapper/data", 1, 10)
 				})
-				got := r.end(run, 1)
+				got := r.ended(run, 1)
 				code(t, got, "primary-failed")
 				if !got.Attached {
 					t.Errorf("after a primary failed: %+v; want the clone to stay", got)

@@ -22,12 +22,6 @@ func (r *rig) alone(mib, at int) {
 	r.assemble()
 }
 
-// assemble starts the array from its primaries.
-func (r *rig) assemble() {
-	r.t.Helper()
-	r.Script(`mdadm --assemble /dev/md0 --run /dev/vda /dev/vdb 2>/dev/null`)
-}
-
 // TestHeal: a clone that was booted is refused, says what would help, and comes back incrementally with --heal.
 func TestHeal(t *testing.T) {
 	eachSuite(t, func(t *testing.T, suite string) {

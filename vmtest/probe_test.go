@@ -12,8 +12,8 @@ import (
 	"mdclone/vmtest/vm"
 )
 
-// leftovers is all that a probe could leave: devices, arrays, mappings, files, mounts, processes.
-const leftovers = `ls /sys/block /dev /dev/mapper /dev/md /run /tmp /mnt; cat /proc/mdstat /proc/partitions; dmsetup ls; losetup -a; df -k /tmp | awk '{ print $3 }'
+// traces is all that a probe could leave: devices, arrays, mappings, files, mounts, processes.
+const traces = `ls /sys/block /dev /dev/mapper /dev/md /run /tmp /mnt; cat /proc/mdstat /proc/partitions; dmsetup ls; losetup -a; df -k /tmp | awk '{ print $3 }'
 	grep -l -e mdclone-[e]arly -e undo-[w]hen /proc/[0-9]*/cmdline 2>/dev/null || true`
 
 // slow keeps md from copying, so that a probe stays at its join.
@@ -28,12 +28,12 @@ func TestProbe(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, suite, 1)
 			r.Script("mkdir -p /run/mdclone; mount -t tmpfs none /tmp; mkfs.ext4 -q /dev/vda; mount /dev/vda /mnt; " + fast)
-			before := r.Script(leftovers)
+			before := r.Script(traces)
 			clean := func(t *testing.T) {
 				t.Helper()
 				// of a guard that works on it is not known when it is ready; its bound is our patience
 				r.at(t).Script("while grep -qs undo-[w]hen /proc/[0-9]*/cmdline; do sleep 0.05; done")
-				if after := r.Script(leftovers); after != before {
+				if after := r.Script(traces); after != before {
 					t.Errorf("the probe leaves something behind: before\n%s\nafter\n%s", before, after)
 				}
 			}

@@ -146,7 +146,8 @@ func (s *session) afterFailure(err error) error {
 		err = errors.Join(s.primaryFailed(lost), err)
 	}
 	m, in := state.Member(s.drive.Name)
-	if _, e := md.ReadDevice(s.drive.Path); in && e == nil && !m.Has("faulty") {
+	faulty := m.Has("faulty") && code != "bad-blocks" // until those are on disk too, it reads as faulty
+	if _, e := md.ReadDevice(s.drive.Path); in && e == nil && !faulty {
 		s.env.Log.Warnf("%s is still in %s: mdclone-early detach takes it out", s.drive.Name, s.Array.Name)
 		return err
 	}
