@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"mdclone/pkg/clone"
 	"mdclone/vmtest/vm"
 )
 
