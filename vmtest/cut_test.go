@@ -82,7 +82,7 @@ func (r *rig) cutWhileWriting(t *testing.T) {
 	r.taken("vda")
 }
 
-func (r *rig) cutBeforeBitsClear(t *testing.T) {
+func (r *rig) cutBeforeBitsClear(_ *testing.T) {
 	r.account(0, "attach")
 	r.sh("write /dev/md0 3 40; until grep -q clean $M/array_state; do sleep 0.05; done; ! mdadm -X /dev/vda | grep -q ' 0 dirty'")
 	r.powerCut()
@@ -117,7 +117,7 @@ func (r *rig) cutWithinUpdate(t *testing.T) {
 
 // cutWhenAhead: both primaries fail, the machine goes on on the clone, and after the cut they are back: what the clone
 // has is the newest, and must not be synced over.
-func (r *rig) cutWhenAhead(t *testing.T) {
+func (r *rig) cutWhenAhead(_ *testing.T) {
 	r.account(0, "attach")
 	r.sh("for d in vda vdb; do echo faulty > $M/dev-$d/state; done; write /dev/md0 4 45; until grep -q clean $M/array_state; do sleep 0.05; done")
 	r.powerCut()
@@ -131,7 +131,7 @@ func (r *rig) cutWhenAhead(t *testing.T) {
 }
 
 // cutWhenAlone: it left with writes under way, and wrote one block alone.
-func (r *rig) cutWhenAlone(t *testing.T) {
+func (r *rig) cutWhenAlone(_ *testing.T) {
 	r.account(0, "attach")
 	r.sh("write /dev/md0 1 40; out vdc; stop /dev/md0; alone /dev/vdc; dd if=/dev/urandom of=/dev/md9 bs=4k count=1 seek=11000 oflag=direct status=none")
 	r.powerCut()

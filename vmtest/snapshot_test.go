@@ -17,19 +17,20 @@ import (
 // snapshot is what a rig's disks held at one moment: copies on the host, by the name of the disk in the guest.
 type snapshot map[string]string
 
-// snapshot copies the disks named, or all, as a power cut at this moment would leave them: the guest is paused meanwhile.
-func (r *rig) snapshot(names ...string) snapshot {
+// snapshot copies the disks as a power cut at this moment would leave them: the guest is paused meanwhile.
+func (r *rig) snapshot() snapshot {
 	r.t.Helper()
 	dir := r.t.TempDir()
 	s := snapshot{}
 	r.qmp("stop", nil)
-	for _, name := range r.named(names) {
+	for _, name := range r.named(nil) {
 		s[name] = filepath.Join(dir, name)
 		info, err := os.Stat(r.disk(name))
-		if err == nil {
-			err = os.WriteFile(s[name], nil, 0o600)
+		if err != nil {
+			r.t.Fatal(err)
 		}
-		if err = errors.Join(err, os.Truncate(s[name], info.Size()), overwrite(r.disk(name), s[name])); err != nil {
+		err = errors.Join(os.WriteFile(s[name], nil, 0o600), os.Truncate(s[name], info.Size()), overwrite(r.disk(name), s[name]))
+		if err != nil {
 			r.t.Fatal(err)
 		}
 	}
