@@ -2,8 +2,9 @@
 // cycle of a clone, in the running system, in a rescue shell or in the initramfs.
 //
 // It reads /etc/mdclone/*.conf; it keeps /run/mdclone, /var/lib/mdclone (ledger, history) and, for adopt, runs mdadm and
-// blkid. In an initramfs that holds /etc/mdclone/initramfs its messages go to the kernel log too. Kernel parameters are
-// the udev rule's: mdclone=off switches guard and pin off.
+// blkid. In an initramfs that holds /etc/mdclone/initramfs its messages go to the kernel log too. "boot STAGE" is internal:
+// the udev rules and the scripts in the initramfs call it. With the kernel parameter mdclone=off it does nothing, nor do
+// the rules; mdclone.wait=SECONDS takes the place of boot-wait in the configuration.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"github.com/jessevdk/go-flags"
 
+	"mdclone/pkg/boot"
 	"mdclone/pkg/clone"
 	"mdclone/pkg/report"
 )
@@ -49,6 +51,12 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 	if len(args) == 1 && args[0] == "--version" {
 		fmt.Fprintln(stdout, "mdclone-early", version)
 		return report.Done
+	}
+	if len(args) > 0 && args[0] == boot.Command {
+		log.Kmsg = report.OpenKmsg()
+		err := boot.New(log).Do(context.Background(), args[1:])
+		log.Fail(err)
+		return report.CodeOf(err)
 	}
 	// a reader that goes away must not kill a run that has an array read-only
 	signal.Ignore(syscall.SIGPIPE)

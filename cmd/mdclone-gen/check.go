@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"mdclone/initramfs"
 	"mdclone/pkg/config"
 	"mdclone/pkg/initrd"
 	"mdclone/pkg/report"
@@ -20,10 +21,11 @@ import (
 )
 
 const (
-	earlyPath  = "usr/sbin/mdclone-early"
-	genPath    = "usr/sbin/mdclone-gen"
-	markerPath = config.Dir + "/initramfs" // tells mdclone-early that it runs in the initramfs
+	earlyPath = "usr/sbin/mdclone-early"
+	genPath   = "usr/sbin/mdclone-gen"
 )
+
+var rules = []string{udevrules.Path, udevrules.StartPath}
 
 // modules are what the kernel needs to start the array.
 func modules() []string { return []string{"md-mod", "raid1"} }
@@ -31,13 +33,14 @@ func modules() []string { return []string{"md-mod", "raid1"} }
 // expected is what every boot image must hold.
 type expected struct {
 	sums     map[string][32]byte // by path: what must be byte for byte the same
+	programs []string            // which of these must be executable
 	builtin  func(version string) []byte
 	previous []report.Reason // what is wrong in the machine itself already
 }
 
 // expect reads what is configured and installed in the machine.
 func (m machine) expect(arrays []config.Array) (expected, error) {
-	e := expected{sums: map[string][32]byte{}}
+	e := expected{sums: map[string][32]byte{}, programs: []string{earlyPath}}
 	e.builtin = func(version string) []byte {
 		text, err := os.ReadFile(m.path("lib/modules/" + version + "/modules.builtin"))
 		if err != nil { // then none is known to be built in
@@ -50,11 +53,12 @@ func (m machine) expect(arrays []config.Array) (expected, error) {
 		return e, err
 	}
 	e.sums[udevrules.Path] = sha256.Sum256(want)
-	names := []string{earlyPath, udevrules.Path}
+	names := []string{earlyPath, udevrules.Path, udevrules.StartPath}
 	for _, a := range arrays {
 		names = append(names, confPath(a.Name))
 	}
-	for _, name := range names {
+	scripts := initramfs.Scripts()
+	for _, name := range append(names, slices.Sorted(maps.Keys(scripts))...) {
 		data, err := os.ReadFile(m.path(name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -62,7 +66,12 @@ func (m machine) expect(arrays []config.Array) (expected, error) {
 		case err != nil:
 			return e, err
 		case name != udevrules.Path:
-			e.sums[name] = sha256.Sum256(data)
+			inImage := name
+			if script, ok := scripts[name]; ok {
+				inImage = script
+				e.programs = append(e.programs, script)
+			}
+			e.sums[inImage] = sha256.Sum256(data)
 		case !bytes.Equal(data, want):
 			e.previous = append(e.previous, report.Reason{
 				Code: "rule-stale", Text: m.path(name) + " is not what /" + config.Dir + " says",
@@ -93,7 +102,7 @@ func (e expected) compare(image *initrd.Image, version string) []report.Reason {
 			say("missing", "/%s is not in it", name)
 		case got.SHA256 != e.sums[name] || !got.Mode.IsRegular():
 			say("stale", "/%s is another one than it should be", name)
-		case name == earlyPath && got.Mode&0o111 == 0:
+		case slices.Contains(e.programs, name) && got.Mode&0o111 == 0:
 			say("stale", "/%s is not executable", name)
 		}
 	}
@@ -104,12 +113,14 @@ func (e expected) compare(image *initrd.Image, version string) []report.Reason {
 		}
 	}
 	for _, folder := range []string{"etc", "run"} { // these come before usr/lib (udev(7))
-		if other := folder + "/udev/rules.d/" + udevrules.Name; exists(image, other) {
-			say("overridden", "/%s takes the place of /%s", other, udevrules.Path)
+		for _, rule := range rules {
+			if other := folder + "/udev/rules.d/" + path.Base(rule); exists(image, other) {
+				say("overridden", "/%s takes the place of /%s", other, rule)
+			}
 		}
 	}
-	if !exists(image, markerPath) {
-		say("missing", "/%s is not in it", markerPath)
+	if !exists(image, config.EarlyMark) {
+		say("missing", "/%s is not in it", config.EarlyMark)
 	}
 	return append(found, e.missingModules(image, version)...)
 }
@@ -122,7 +133,7 @@ func exists(image *initrd.Image, name string) bool {
 // inImage finds a file; udev looks for rules in lib as well, which may or may not be a link to usr/lib.
 func inImage(image *initrd.Image, name string) (initrd.Entry, bool) {
 	got, ok := image.Lookup(name)
-	if !ok && name == udevrules.Path {
+	if !ok && slices.Contains(rules, name) {
 		return image.Lookup(strings.TrimPrefix(name, "usr/"))
 	}
 	return got, ok

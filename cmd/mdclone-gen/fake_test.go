@@ -14,6 +14,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"mdclone/hooks"
+	"mdclone/initramfs"
 )
 
 const kernel = "6.1.0-9-amd64"
@@ -175,6 +176,18 @@ func (f *fake) makeImage(version string) {
 	if _, err := os.Stat(f.path(hooks.InitramfsToolsPath)); err == nil {
 		if out, err := f.hook(dest, version); err != nil {
 			f.t.Fatalf("hook: %v\n%s", err, out)
+		}
+	}
+	for from, to := range initramfs.Scripts() {
+		text, err := os.ReadFile(f.path(from))
+		if err != nil { // not installed
+			continue
+		}
+		if err := os.MkdirAll(filepath.Join(dest, filepath.Dir(to)), 0o755); err != nil {
+			f.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dest, to), text, 0o755); err != nil {
+			f.t.Fatal(err)
 		}
 	}
 	f.pack(dest, f.path("boot/initrd.img-"+version))

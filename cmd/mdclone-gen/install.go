@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"mdclone/hooks"
+	"mdclone/initramfs"
 	"mdclone/pkg/config"
 	"mdclone/pkg/report"
 	udevrules "mdclone/udev-rules"
 )
 
-const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rule made from it, the hook for initramfs-tools, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
+const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
 
 EXAMPLES
 mdclone-gen install
@@ -131,7 +134,11 @@ func (a *app) files(m machine, arrays []config.Array) ([]file, error) {
 	}
 	files := []file{
 		{path: udevrules.Path, data: text, mode: 0o644, ours: true},
+		{path: udevrules.StartPath, data: udevrules.Start(), mode: 0o644},
 		{path: hooks.InitramfsToolsPath, data: hooks.InitramfsTools(), mode: 0o755},
+	}
+	for _, path := range slices.Sorted(maps.Keys(initramfs.Scripts())) {
+		files = append(files, file{path: path, data: initramfs.Script(), mode: 0o755})
 	}
 	self, err := a.self()
 	if err != nil {

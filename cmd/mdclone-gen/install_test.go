@@ -234,11 +234,19 @@ func TestManifest(t *testing.T) {
 	for _, e := range list.Files {
 		got = append(got, e.Path)
 	}
-	want := []string{udevrules.Path, hooks.InitramfsToolsPath, earlyPath, genPath}
+	const scripts = "usr/share/initramfs-tools/scripts"
+	want := []string{
+		udevrules.Path, udevrules.StartPath, hooks.InitramfsToolsPath, scripts + "/init-bottom/mdclone",
+		scripts + "/init-premount/mdclone", scripts + "/local-block/mdclone", earlyPath, genPath,
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
-	if want := []string{"usr/share/initramfs-tools/hooks", "var", "var/lib", "var/lib/mdclone"}; !slices.Equal(list.Folders, want) {
+	want = []string{
+		"usr/share/initramfs-tools/hooks", scripts, scripts + "/init-bottom", scripts + "/init-premount", scripts + "/local-block",
+		"var", "var/lib", "var/lib/mdclone",
+	}
+	if !slices.Equal(list.Folders, want) {
 		t.Errorf("folders = %q; want %q", list.Folders, want)
 	}
 	f.write(manifestPath, `{"files": [{"path": "../../etc/passwd"}]}`)
@@ -288,7 +296,7 @@ func TestJSON(t *testing.T) {
 		return d
 	}
 	f.run(0, "install", "--json")
-	if d := decode(); d.Result != "done" || len(d.Written) != 4 || len(d.Images) != 2 || !d.Images[0].OK || len(d.Reasons) != 0 {
+	if d := decode(); d.Result != "done" || len(d.Written) != 8 || len(d.Images) != 2 || !d.Images[0].OK || len(d.Reasons) != 0 {
 		t.Errorf("install: %+v", d)
 	}
 	f.write(earlyPath, "a new one")
@@ -299,7 +307,7 @@ func TestJSON(t *testing.T) {
 		t.Errorf("verify: %+v (-want +got):\n%s", d, diff)
 	}
 	f.run(0, "uninstall", "--json")
-	if d := decode(); d.Result != "done" || len(d.Removed) != 4 || len(d.Kept) != 1 {
+	if d := decode(); d.Result != "done" || len(d.Removed) != 8 || len(d.Kept) != 1 {
 		t.Errorf("uninstall: %+v", d)
 	}
 	f.run(2, "install", "--json", "--no-such-option")

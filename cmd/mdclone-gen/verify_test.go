@@ -50,9 +50,21 @@ func TestVerify(t *testing.T) {
 			"ROOT/usr/lib/udev/rules.d/63-mdclone.rules is not what /etc/mdclone says",
 			"IMAGE: /usr/lib/udev/rules.d/63-mdclone.rules is another one than it should be",
 		}},
+		{"a script changed by hand", func(f *fake) { f.write("usr/share/initramfs-tools/scripts/local-block/mdclone", "# mine\n") }, false, []string{
+			"IMAGE: /scripts/local-block/mdclone is another one than it should be",
+		}},
+		{"no rule to start arrays, and no script", func(f *fake) {
+			f.remove(udevrules.StartPath)
+			f.remove("usr/share/initramfs-tools/scripts/init-premount/mdclone")
+		}, true, []string{
+			"ROOT/usr/lib/udev/rules.d/65-mdclone.rules is missing",
+			"ROOT/usr/share/initramfs-tools/scripts/init-premount/mdclone is missing",
+			"IMAGE: as configured",
+		}},
 		{"no hook", func(f *fake) { f.remove(hooks.InitramfsToolsPath) }, true, []string{
 			"IMAGE: /etc/mdclone/root.conf is not in it",
 			"IMAGE: /usr/lib/udev/rules.d/63-mdclone.rules is not in it",
+			"IMAGE: /usr/lib/udev/rules.d/65-mdclone.rules is not in it",
 			"IMAGE: /usr/sbin/mdclone-early is not in it",
 			"IMAGE: /etc/mdclone/initramfs is not in it",
 			"IMAGE: module md-mod for kernel " + kernel + " is not in it",

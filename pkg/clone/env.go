@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 	"mdclone/pkg/sysfs"
@@ -37,13 +38,13 @@ func NewEnv(log report.Log, progress *report.Progress) *Env {
 }
 
 // RunDir is for what must not survive a reboot; it is handed from the initramfs to the real root.
-func (e *Env) RunDir() string { return filepath.Join(e.Root, "run/mdclone") }
+func (e *Env) RunDir() string { return filepath.Join(e.Root, config.RunDir) }
 
 // VarDir is for what must survive one.
 func (e *Env) VarDir() string { return filepath.Join(e.Root, "var/lib/mdclone") }
 
 // EarlyBoot tells whether the root directory is our initramfs: the hook leaves a mark in it.
-func (e *Env) EarlyBoot() bool { return exists(filepath.Join(e.Root, "etc/mdclone/initramfs")) }
+func (e *Env) EarlyBoot() bool { return exists(filepath.Join(e.Root, config.EarlyMark)) }
 
 // peer is an in-sync primary: its kernel name and what is on it.
 type peer struct {

@@ -11,10 +11,7 @@ import (
 // silently different mirror.
 
 // lists tells whether m's superblock has a member active at the slot that the member itself claims.
-func lists(m, member *md.Member) bool {
-	slot := member.Super.Slot()
-	return slot >= 0 && m.Super.SlotOf(member.Super.DevNumber) == slot
-}
+func lists(m, member *md.Member) bool { return m.Super.Lists(member.Super) }
 
 // listsAny tells whether c has at least one of the primaries active: it was last written in an array with that primary
 // in it, so it did not run without them.
@@ -36,7 +33,7 @@ func aheadOfArray(f Facts) (Verdict, bool) {
 }
 
 func cutRollback(f Facts) (Verdict, bool) {
-	if f.Primaries[0].Super.Features&md.FeatureRecoveryOffset != 0 {
+	if f.Primaries[0].Super.Recovering() {
 		return refuse(Ahead, "rollback-cut", "a primary was being recovered when the array ended"), true
 	}
 	return Verdict{}, false

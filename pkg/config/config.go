@@ -6,6 +6,7 @@
 //	max-sectors-kb = auto
 //	clone-max-sectors-kb = 1280
 //	verify = changed
+//	boot-wait = 20
 package config
 
 import (
@@ -30,6 +31,12 @@ import (
 // Dir is where the configuration lives, below the root directory of the machine.
 const Dir = "etc/mdclone"
 
+// EarlyMark is the file, below the root, that tells a program that it runs in an initramfs with mdclone: the hook makes it.
+const EarlyMark = Dir + "/initramfs"
+
+// RunDir is where is kept what must not survive a reboot, below the root; it is handed from the initramfs to the real root.
+const RunDir = "run/mdclone"
+
 // MaxSectorsAuto stands for "max-sectors-kb = auto": the smallest limit among the members and the recorded clones.
 const MaxSectorsAuto = 0
 
@@ -51,6 +58,45 @@ type Array struct {
 	MaxSectorsKB      uint64    // KiB; MaxSectorsAuto if not fixed by the user
 	CloneMaxSectorsKB uint64    // KiB; the smallest limit seen on a clone drive when it was adopted; 0 if unknown
 	Verify            Verify    // default of backup's --verify
+	BootWait          BootWait
+}
+
+// BootWait is how long the initramfs waits for an array's primaries while its clone is there: seconds, or BootWaitNever.
+// 0 is the default.
+type BootWait int
+
+// BootWaitNever means that the clone alone is never started by itself.
+const BootWaitNever BootWait = -1
+
+const (
+	bootWaitDefault = 20
+	bootWaitMost    = 600
+)
+
+// Seconds is how long to wait; ok is false for never.
+func (w BootWait) Seconds() (seconds int, ok bool) {
+	switch {
+	case w == BootWaitNever:
+		return 0, false
+	case w == 0:
+		return bootWaitDefault, true
+	}
+	return int(w), true
+}
+
+// ParseBootWait reads "never" or a number of seconds from 1 to 600.
+func ParseBootWait(s string) (BootWait, error) {
+	switch s {
+	case "":
+		return 0, nil
+	case "never":
+		return BootWaitNever, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > bootWaitMost {
+		return 0, fmt.Errorf("%q is neither never nor a number of seconds from 1 to %d", s, bootWaitMost)
+	}
+	return BootWait(n), nil
 }
 
 // HasClone tells whether u is one of the recorded clones.
@@ -132,6 +178,7 @@ type ini struct {
 	MaxSectorsKB      string   `long:"max-sectors-kb"`
 	CloneMaxSectorsKB string   `long:"clone-max-sectors-kb"`
 	Verify            string   `long:"verify"`
+	BootWait          string   `long:"boot-wait"`
 }
 
 // Parse reads one file's text.
@@ -187,6 +234,9 @@ func (f ini) array(name string) (Array, error) {
 		if a.Verify, err = ParseVerify(f.Verify); err != nil {
 			return Array{}, err
 		}
+	}
+	if a.BootWait, err = ParseBootWait(f.BootWait); err != nil {
+		return Array{}, fmt.Errorf("boot-wait: %w", err)
 	}
 	return a, nil
 }
@@ -251,6 +301,13 @@ func (a Array) Text() []byte {
 		fmt.Fprintf(&b, "clone-max-sectors-kb = %d\n", a.CloneMaxSectorsKB)
 	}
 	fmt.Fprintf(&b, "verify = %s\n", a.Verify)
+	switch a.BootWait {
+	case 0:
+	case BootWaitNever:
+		b.WriteString("boot-wait = never\n")
+	default:
+		fmt.Fprintf(&b, "boot-wait = %d\n", a.BootWait)
+	}
 	return b.Bytes()
 }
 

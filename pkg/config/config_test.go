@@ -28,7 +28,9 @@ func TestParse(t *testing.T) {
 				"\nmax-sectors-kb = 128\nclone-max-sectors-kb = 512\nverify = full\n",
 			Array{Name: "root", UUID: u1, Clones: []md.UUID{u2, u1}, MaxSectorsKB: 128, CloneMaxSectorsKB: 512, Verify: VerifyFull},
 		},
-		"auto": {"array=" + uuid1 + "\nmax-sectors-kb=auto", Array{Name: "root", UUID: u1, Verify: VerifyChanged}},
+		"boot-wait":       {"array=" + uuid1 + "\nboot-wait=5", Array{Name: "root", UUID: u1, Verify: VerifyChanged, BootWait: 5}},
+		"boot-wait never": {"array=" + uuid1 + "\nboot-wait = never", Array{Name: "root", UUID: u1, Verify: VerifyChanged, BootWait: BootWaitNever}},
+		"auto":            {"array=" + uuid1 + "\nmax-sectors-kb=auto", Array{Name: "root", UUID: u1, Verify: VerifyChanged}},
 	} {
 		got, err := Parse("root", []byte(test.text))
 		if err != nil {
@@ -57,6 +59,8 @@ func TestParseRefuses(t *testing.T) {
 		"huge limit":         {line + "clone-max-sectors-kb = 99999999999999999999", "clone-max-sectors-kb"},
 		"a word":             {line + "max-sectors-kb = big", "max-sectors-kb"},
 		"bad verify":         {line + "verify = some", "verify"},
+		"no boot-wait":       {line + "boot-wait = 0", "boot-wait"},
+		"endless boot-wait":  {line + "boot-wait = 601", "boot-wait"},
 		"unknown key":        {line + "chunk = 1M", "chunk"},
 		"unknown section":    {"[other]\n" + line, "other"},
 		"no value":           {"array\n", "line 1"},
@@ -197,7 +201,7 @@ func TestPinKB(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte("array = " + uuid1 + "\nclone = " + uuid2 + "\nverify = full\n"))
+	f.Add([]byte("array = " + uuid1 + "\nclone = " + uuid2 + "\nverify = full\nboot-wait = never\n"))
 	f.Add([]byte("[mdclone]\narray=" + uuid1 + "\nmax-sectors-kb=auto"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		a, err := Parse("x", text)

@@ -172,6 +172,15 @@ func (s *Superblock) SlotOf(n uint32) int {
 	return -1
 }
 
+// Lists tells whether s has the member o active at the slot that o itself claims.
+func (s *Superblock) Lists(o *Superblock) bool {
+	slot := o.Slot()
+	return slot >= 0 && s.SlotOf(o.DevNumber) == slot
+}
+
+// Recovering tells whether the member's last sync was not finished: it holds no whole copy.
+func (s *Superblock) Recovering() bool { return s.Features&FeatureRecoveryOffset != 0 }
+
 // ActiveSlots lists the slots that this member thinks are filled: index is the slot.
 func (s *Superblock) ActiveSlots() []bool {
 	active := make([]bool, s.RaidDisks)

@@ -1,0 +1,26 @@
+// Package initramfs holds what runs inside the initramfs, besides the binary.
+package initramfs
+
+import (
+	_ "embed"
+)
+
+// toolsDir is where initramfs-tools looks for a package's scripts, below the root of the machine. mkinitramfs copies all
+// of them into the image, where the folder is scripts.
+const toolsDir = "usr/share/initramfs-tools/"
+
+//go:embed mdclone
+var script []byte
+
+// Script is run by initramfs-tools at each of the places that Scripts lists.
+func Script() []byte { return append([]byte(nil), script...) }
+
+// Scripts lists where the script is: by its path below the root of the machine, that below the root of an image.
+func Scripts() map[string]string {
+	paths := map[string]string{}
+	for _, stage := range []string{"init-premount", "local-block", "init-bottom"} {
+		inImage := "scripts/" + stage + "/mdclone"
+		paths[toolsDir+inImage] = inImage
+	}
+	return paths
+}

@@ -1,0 +1,246 @@
+// Package boot is what happens to an array with a clone before its file systems are there: from which members it is
+// started, how long its primaries are waited for, and when the machine runs from the clone. The decision is a pure
+// function; the rest reads what it rests on and carries it out. Whatever fails here leaves the boot to what the
+// distribution would do without it.
+package boot
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+)
+
+// Drive is a member of the array that was found, by what lies on it.
+type Drive struct {
+	Name  string // kernel name
+	Super *md.Superblock
+}
+
+// Facts is all that the decision on one array rests on.
+type Facts struct {
+	Conf   config.Array
+	Drives []Drive         // that name this array; clones among them
+	State  string          // array_state of the kernel's array that has one of them; "" if none has
+	In     map[string]bool // kernel names of that array's members
+	Lifted map[md.UUID]bool
+	// Waits says that this is a stage that may hold clones and wait: in the initramfs, after the devices of the first
+	// moment have been seen. Elsewhere only what is certain is done.
+	Waits bool
+	Late  bool // the primaries were waited for long enough
+	Never bool // the clone alone is never started
+}
+
+// Action is what to do with an array.
+type Action int
+
+// The actions.
+const (
+	Nothing  Action = iota // it runs, or is no business of ours, or mdadm starts it by itself
+	Wait                   // for primaries
+	Start                  // from the primaries, all of which are there
+	Degraded               // from the primaries that are there
+	Lift                   // from Clone: guard and claim are lifted for it alone
+)
+
+// String names the action.
+func (a Action) String() string {
+	return [...]string{"nothing", "wait", "start", "degraded", "lift"}[a]
+}
+
+// Decision is what to do with one array now.
+type Decision struct {
+	Do    Action
+	Clone Drive   // with Lift
+	Claim []Drive // clones to hold, so that nothing else takes them
+	Why   string  // for the log
+}
+
+// Decide is pure: the same facts, the same decision.
+func Decide(f Facts) Decision {
+	v := look(f)
+	d := Decision{}
+	if f.Waits {
+		d.Claim = v.unclaimed
+	}
+	switch {
+	case running(f.State):
+	case v.ahead && v.complete: // nobody to wait for
+		d.lift(*v.clone, v.whyAhead)
+	case v.complete && v.listed && v.good != nil && !v.ahead:
+		// without a clone in its list mdadm starts it by itself, and two starters would race
+		d.Do, d.Why = Start, "all its own disks are here; its absent clone is listed, as the array ended with it attached"
+	case f.Waits && f.Late:
+		d.late(v, f)
+	case f.Waits && !f.Never && len(v.clones) > 0 && len(v.unlifted) > 0:
+		d.Do, d.Why = Wait, v.missing(f)
+	}
+	d.Claim = slices.DeleteFunc(d.Claim, func(c Drive) bool { return d.Do == Lift && c.Super.Device == d.Clone.Super.Device })
+	return d
+}
+
+// late is what to do once waiting is over.
+func (d *Decision) late(v view, f Facts) {
+	switch {
+	case v.good != nil && !v.ahead && !v.newer && f.In[v.good.Name]:
+		d.Do, d.Why = Degraded, v.missing(f)
+	case v.good != nil && !v.ahead && !v.newer: // there, and mdadm has not taken it: it knows why
+	case v.clone == nil:
+	case v.ahead:
+		d.lift(*v.clone, v.whyAhead)
+	case v.newer:
+		d.lift(*v.clone, "the disks that are here left the array before the clone was last synced")
+	default:
+		d.lift(*v.clone, "none of the machine's own disks that could start it is here")
+	}
+}
+
+func (d *Decision) lift(c Drive, why string) { d.Do, d.Clone, d.Why = Lift, c, why }
+
+// running tells whether array_state is that of an array that has been started.
+func running(state string) bool { return md.State{ArrayState: state}.Active() }
+
+// view is what the superblocks say.
+type view struct {
+	primaries, clones   []Drive
+	unlifted, unclaimed []Drive // clones
+	good                *Drive  // the freshest primary that holds a whole, current copy; nil if none does
+	freshest            *Drive  // the primary with the most events, whatever it holds
+	clone               *Drive  // the freshest clone that can be started from
+	complete            bool    // every primary that the array lists is in the kernel's array
+	listed              bool    // the array lists a clone's slot
+	ahead               bool    // the clone holds the newest copy
+	newer               bool    // the clone is newer than those primaries that are here
+	whyAhead            string
+}
+
+func look(f Facts) view {
+	var v view
+	for _, d := range f.Drives {
+		if !f.Conf.HasClone(d.Super.Device) {
+			v.primaries = append(v.primaries, d)
+			continue
+		}
+		v.clones = append(v.clones, d)
+		if f.Lifted[d.Super.Device] || f.In[d.Name] {
+			continue
+		}
+		v.unlifted = append(v.unlifted, d)
+		v.unclaimed = append(v.unclaimed, d)
+	}
+	v.freshest = freshest(v.primaries, func(Drive) bool { return true })
+	if v.freshest != nil {
+		// md writes the superblocks one after the other: a power cut leaves them one event apart (drivers/md/md.c,
+		// super_1_validate takes that as equal, Linux 6.12)
+		v.good = freshest(v.primaries, func(d Drive) bool { return whole(d) && d.Super.Events+1 >= v.freshest.Super.Events })
+	}
+	v.clone = freshest(v.unlifted, whole)
+	v.compare()
+	v.count(f)
+	return v
+}
+
+// whole tells whether a drive holds a whole copy: it has a slot, and its last sync was finished.
+func whole(d Drive) bool { return d.Super.Slot() >= 0 && !d.Super.Recovering() }
+
+// freshest is the drive with the most events of those that fit.
+func freshest(drives []Drive, fits func(Drive) bool) *Drive {
+	var best *Drive
+	for _, d := range drives {
+		if fits(d) && (best == nil || d.Super.Events > best.Super.Events) {
+			best = &d
+		}
+	}
+	return best
+}
+
+// compare judges the clone against the primaries that are here.
+func (v *view) compare() {
+	if v.clone == nil || v.freshest == nil {
+		return
+	}
+	a, c := v.freshest.Super, v.clone.Super
+	lists := slices.ContainsFunc(v.primaries, func(p Drive) bool { return c.Lists(p.Super) })
+	switch {
+	case v.good == nil && a.Recovering() && a.Lists(c) && c.Events+1 >= a.Events:
+		v.ahead, v.whyAhead = true, "its own disks were being copied back from the clone when the array ended"
+	case !lists && a.Lists(c) && c.Events > a.Events:
+		v.ahead, v.whyAhead = true, "the array went on on the clone after its own disks had failed: it is the newest copy"
+	case !lists && c.Events > a.Events && others(c):
+		v.newer = true // another primary, which is not here, was in when these were not
+	}
+}
+
+// others tells whether a superblock lists anyone besides itself.
+func others(s *md.Superblock) bool {
+	for slot, on := range s.ActiveSlots() {
+		if on && slot != s.Slot() {
+			return true
+		}
+	}
+	return false
+}
+
+// count finds out whether all primaries are in, and whether a clone is listed.
+func (v *view) count(f Facts) {
+	a := v.good
+	if a == nil {
+		a = v.freshest
+	}
+	if a == nil || !f.In[a.Name] {
+		return
+	}
+	v.complete = true
+	clones := v.cloneSlots(f, a.Super)
+	for slot, on := range a.Super.ActiveSlots() {
+		switch {
+		case !on:
+		case clones[slot]:
+			v.listed = true
+		case !slices.ContainsFunc(v.primaries, func(p Drive) bool { return p.Super.Slot() == slot && f.In[p.Name] }):
+			v.complete = false
+		}
+	}
+}
+
+// cloneSlots are those that a lists for clones. One that is away says nothing itself: adopt gives clones the last slots.
+func (v *view) cloneSlots(f Facts, a *md.Superblock) map[int]bool {
+	taken, clones := map[int]bool{}, map[int]bool{}
+	for _, p := range v.primaries {
+		taken[p.Super.Slot()] = true
+	}
+	away := len(f.Conf.Clones)
+	for _, c := range v.clones {
+		if c.Super.Slot() >= 0 {
+			away--
+		}
+		if a.Lists(c.Super) { // else another drive has taken its slot meanwhile
+			clones[c.Super.Slot()] = true
+		}
+	}
+	for slot := int(a.RaidDisks) - 1; slot >= int(a.RaidDisks)-len(f.Conf.Clones) && away > 0; slot-- {
+		if !taken[slot] && !clones[slot] {
+			clones[slot] = true
+			away--
+		}
+	}
+	return clones
+}
+
+// missing says what is here and what is waited for.
+func (v *view) missing(f Facts) string {
+	names := func(drives []Drive) string {
+		out := make([]string, 0, len(drives))
+		for _, d := range drives {
+			out = append(out, d.Name)
+		}
+		slices.Sort(out)
+		return strings.Join(out, ", ")
+	}
+	if len(v.primaries) == 0 {
+		return fmt.Sprintf("of array %s only its clone is here (%s)", f.Conf.Name, names(v.clones))
+	}
+	return fmt.Sprintf("of array %s not all of its own disks are here (only %s)", f.Conf.Name, names(v.primaries))
+}

@@ -1,0 +1,141 @@
+package boot
+
+import (
+	"strings"
+	"testing"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+)
+
+// The array of the table: primaries p and q in slots 0 and 1, the clone c in slot 2, with device numbers of the same
+// value; with two clones, d in slot 3.
+var ids = map[string]byte{"p": 1, "q": 2, "c": 3, "d": 4}
+
+// on is a drive's superblock: its events and its view of the array, "01-" for slots 0 and 1 active. A view that lacks the
+// drive's own slot makes it a spare. "~" after the view says that its last sync was cut.
+func on(name string, events uint64, view string) Drive {
+	s := &md.Superblock{Events: events, RaidDisks: uint32(len(strings.TrimSuffix(view, "~")))}
+	if strings.HasSuffix(view, "~") {
+		s.Features = md.FeatureRecoveryOffset
+	}
+	s.DevNumber = uint32(ids[name] - 1)
+	s.Device[0] = ids[name]
+	for i := range int(s.RaidDisks) {
+		role := uint16(md.RoleFaulty)
+		if view[i] != '-' {
+			role = uint16(i)
+		}
+		s.Roles = append(s.Roles, role)
+	}
+	return Drive{Name: name, Super: s}
+}
+
+func TestDecide(t *testing.T) {
+	p, q := on("p", 100, "01-"), on("q", 100, "01-")           // the clone left in good order
+	pl, ql := on("p", 100, "012"), on("q", 100, "012")         // the array ended with the clone attached
+	stale, attached := on("c", 50, "012"), on("c", 100, "012") //
+	diverged := on("c", 400, "--2")                            //
+	const start, late, never = "start stage", "late", "never"  // beside the stage that waits, in time
+	for name, test := range map[string]struct {
+		drives []Drive
+		in     string // kernel names of the members of the kernel's array
+		state  string // "" is inactive if there are members
+		when   string
+		lifted bool // the clone c
+		clones int  // configured; 0 means 1
+		want   Action
+		claim  string
+	}{
+		"nothing of it here":                      {want: Nothing},
+		"primaries alone, mdadm has started it":   {drives: []Drive{p, q}, in: "pq", state: "clean", want: Nothing},
+		"primaries alone, mdadm is at it":         {drives: []Drive{p, q}, in: "pq", want: Nothing},
+		"a primary missing, no clone":             {drives: []Drive{p}, in: "p", want: Nothing},
+		"stale, it runs":                          {drives: []Drive{p, q, stale}, in: "pq", state: "clean", want: Nothing, claim: "c"},
+		"diverged, it runs":                       {drives: []Drive{diverged, p, q}, in: "pq", state: "clean", want: Nothing, claim: "c"},
+		"the clone is in":                         {drives: []Drive{pl, ql, attached}, in: "pqc", state: "clean", want: Nothing},
+		"stale, mdadm is at it":                   {drives: []Drive{p, q, stale}, in: "pq", want: Wait, claim: "c"},
+		"stale, start stage":                      {drives: []Drive{p, q, stale}, in: "pq", when: start, want: Nothing},
+		"attached at the end":                     {drives: []Drive{pl, ql, attached}, in: "pq", want: Start, claim: "c"},
+		"attached at the end, start stage":        {drives: []Drive{pl, ql, attached}, in: "pq", when: start, want: Start},
+		"attached, one event apart":               {drives: []Drive{on("p", 99, "012"), ql, attached}, in: "pq", want: Start, claim: "c"},
+		"attached, cut in its sync":               {drives: []Drive{pl, ql, on("c", 100, "012~")}, in: "pq", want: Start, claim: "c"},
+		"attached, cut in its sync, alone":        {drives: []Drive{on("c", 100, "012~")}, when: late, want: Nothing, claim: "c"},
+		"attached, then unplugged":                {drives: []Drive{pl, ql}, in: "pq", when: start, want: Start},
+		"attached, then run alone without more":   {drives: []Drive{pl, ql, on("c", 90, "--2")}, in: "pq", want: Start, claim: "c"},
+		"attached, a primary is not in yet":       {drives: []Drive{pl, ql, attached}, in: "p", when: start, want: Nothing},
+		"attached, a primary is not here yet":     {drives: []Drive{pl, attached}, in: "p", want: Wait, claim: "c"},
+		"attached, a primary never came":          {drives: []Drive{pl, attached}, in: "p", when: late, want: Degraded, claim: "c"},
+		"attached, unplugged, a primary not here": {drives: []Drive{pl}, in: "p", when: start, want: Nothing},
+		"two clones, one attached and unplugged": {
+			drives: []Drive{on("p", 100, "01-3"), on("q", 100, "01-3"), on("c", 50, "0123")}, in: "pq", clones: 2, want: Start, claim: "c",
+		},
+		"two clones away, a primary not here": {drives: []Drive{on("p", 100, "012-")}, in: "p", clones: 2, when: start, want: Nothing},
+		"another drive in the clone's slot, not here": {
+			drives: []Drive{
+				{"p", &md.Superblock{Events: 100, RaidDisks: 3, Roles: []uint16{0, 1, md.RoleFaulty, 2}, Device: md.UUID{1}}},
+				{"q", &md.Superblock{Events: 100, RaidDisks: 3, DevNumber: 1, Roles: []uint16{0, 1, md.RoleFaulty, 2}, Device: md.UUID{2}}},
+				stale,
+			}, in: "pq", want: Wait, claim: "c",
+		},
+		"a primary missing, stale":             {drives: []Drive{p, stale}, in: "p", want: Wait, claim: "c"},
+		"a primary never came, stale":          {drives: []Drive{p, stale}, in: "p", when: late, want: Degraded, claim: "c"},
+		"a primary never came, diverged":       {drives: []Drive{p, diverged}, in: "p", when: late, want: Degraded, claim: "c"},
+		"a primary that mdadm refused":         {drives: []Drive{p, stale}, when: late, want: Nothing, claim: "c"},
+		"a failed primary is not waited for":   {drives: []Drive{on("q", 100, "-12"), attached}, in: "q", want: Start, claim: "c"},
+		"alone":                                {drives: []Drive{stale}, want: Wait, claim: "c"},
+		"alone, late":                          {drives: []Drive{stale}, when: late, want: Lift},
+		"alone, late, already lifted":          {drives: []Drive{stale}, when: late, lifted: true, want: Nothing},
+		"alone, lifted and running":            {drives: []Drive{stale}, in: "c", state: "clean", lifted: true, want: Nothing},
+		"alone, start stage":                   {drives: []Drive{stale}, when: start, want: Nothing},
+		"alone, never":                         {drives: []Drive{stale}, when: never, want: Nothing, claim: "c"},
+		"alone, diverged":                      {drives: []Drive{diverged}, want: Wait, claim: "c"},
+		"alone, diverged, late":                {drives: []Drive{diverged}, when: late, want: Lift},
+		"alone, a spare":                       {drives: []Drive{on("c", 50, "01-")}, when: late, want: Nothing, claim: "c"},
+		"two clones alone, the fresher":        {drives: []Drive{on("d", 60, "0123"), on("c", 50, "0123")}, clones: 2, when: late, want: Lift, claim: "c"},
+		"ahead":                                {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", want: Lift},
+		"ahead, start stage":                   {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", when: start, want: Lift},
+		"ahead, never":                         {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", when: never, want: Lift},
+		"ahead, a primary not here":            {drives: []Drive{pl, on("c", 104, "--2")}, in: "p", want: Wait, claim: "c"},
+		"ahead, a primary never came":          {drives: []Drive{pl, on("c", 104, "--2")}, in: "p", when: late, want: Lift},
+		"ahead, the lift failed":               {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", lifted: true, want: Start},
+		"not ahead: it never was attached":     {drives: []Drive{p, q, on("c", 104, "--2")}, in: "pq", want: Wait, claim: "c"},
+		"rollback cut":                         {drives: []Drive{on("p", 100, "012~"), on("q", 100, "012~"), attached}, in: "pq", want: Lift},
+		"rollback cut, start stage":            {drives: []Drive{on("p", 100, "012~"), on("q", 100, "012~"), attached}, in: "pq", when: start, want: Lift},
+		"rollback cut, one primary done":       {drives: []Drive{on("p", 100, "012"), on("q", 101, "012~"), attached}, in: "pq", want: Start, claim: "c"},
+		"rollback cut, one primary still old":  {drives: []Drive{on("p", 60, "012"), on("q", 100, "-12~"), attached}, in: "pq", want: Lift},
+		"a primary's rebuild cut, clone stale": {drives: []Drive{on("q", 100, "01-~"), stale}, in: "q", want: Wait, claim: "c"},
+		"a rebuild cut, its source never came": {drives: []Drive{on("q", 100, "01-~"), stale}, in: "q", when: late, want: Lift},
+		"only a primary that had failed long before": {
+			drives: []Drive{on("p", 40, "01-"), on("c", 90, "-12")}, in: "p", when: late, want: Lift,
+		},
+	} {
+		f := Facts{State: test.state, In: map[string]bool{}, Lifted: map[md.UUID]bool{}, Waits: test.when != start}
+		f.Late, f.Never = test.when == late, test.when == never
+		f.Conf = config.Array{Name: "root", Clones: []md.UUID{{3}, {4}}[:max(test.clones, 1)]}
+		f.Drives = test.drives
+		for _, n := range test.in {
+			f.In[string(n)] = true
+		}
+		if f.State == "" && test.in != "" {
+			f.State = "inactive"
+		}
+		if test.lifted {
+			f.Lifted[md.UUID{3}] = true
+		}
+		got := Decide(f)
+		claim := ""
+		for _, c := range got.Claim {
+			claim += c.Name
+		}
+		if got.Do != test.want || claim != test.claim {
+			t.Errorf("%s: Decide() = %s, claim %q; want %s, claim %q", name, got.Do, claim, test.want, test.claim)
+		}
+		if got.Do != Nothing && got.Why == "" {
+			t.Errorf("%s: Decide() does not say why", name)
+		}
+		if got.Do == Lift && got.Clone.Super == nil {
+			t.Errorf("%s: Decide() lifts without a clone", name)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/sysfs"
+)
+
+// lookAgain is how often the devices are looked at although nothing was announced: that mdadm has put a member into an
+// inactive array is not.
+const lookAgain = 500 * time.Millisecond
+
+// wait is init-premount: it looks until there is nothing to wait for. Each array's wait has its own bound; mostAtAll is
+// one for what nobody thought of.
+func (b *Boot) wait(ctx context.Context) error {
+	const mostAtAll = 15 * time.Minute
+	confs, err := config.Load(b.Root)
+	if err != nil || len(confs) == 0 {
+		return err
+	}
+	if err := b.mark(premount, ""); err != nil {
+		return err
+	}
+	events, err := sysfs.OpenUevents()
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	var keys *console
+	defer func() { keys.close() }()
+	skip := false
+	for end := time.Now().Add(mostAtAll); ; {
+		pending, err := b.step(ctx, true, skip)
+		if err != nil { // of one array, or of one look; the others are still waited for
+			b.once("error: %v", err)
+		}
+		if !pending || skip || time.Now().After(end) {
+			return b.settle(ctx)
+		}
+		if keys == nil {
+			keys = openConsole(filepath.Join(b.Root, "dev/console"))
+		}
+		if err := events.Wait(ctx, lookAgain); err != nil {
+			return err
+		}
+		if skip = keys.entered(); skip {
+			b.Log.Infof("the wait is ended at the console")
+		}
+	}
+}
+
+// settle lets udev finish with what has been started, so that the next script finds the volumes on it.
+func (b *Boot) settle(ctx context.Context) error {
+	if out, err := b.Run(ctx, "udevadm", "settle", "--timeout=10"); err != nil {
+		return fmt.Errorf("udevadm settle: %w: %s", err, out)
+	}
+	return nil
+}
+
+// timing says whether the primaries of f's array were waited for long enough, and begins the wait where a clone is here.
+// now ends it.
+func (b *Boot) timing(f *Facts, now bool) error {
+	patience, ok := b.patience(f.Conf)
+	f.Never = !ok
+	clone := slices.ContainsFunc(f.Drives, func(d Drive) bool { return f.Conf.HasClone(d.Super.Device) })
+	if !f.Waits || f.Never || !clone {
+		return nil
+	}
+	if f.Late = now; now {
+		return nil
+	}
+	// on any error the wait is over: better an early boot than none
+	f.Late = true
+	up, err := b.Uptime()
+	if err != nil {
+		return err
+	}
+	name := "waiting-" + f.Conf.UUID.Dashed()
+	text, err := os.ReadFile(b.file(name))
+	if errors.Is(err, os.ErrNotExist) {
+		if err = b.mark(name, strconv.FormatInt(int64(up), 10)); err == nil {
+			f.Late = patience == 0
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	since, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err == nil {
+		f.Late = up-time.Duration(since) >= patience
+	}
+	return err
+}
+
+// endOfBlock tells, in local-block, whether initramfs-tools is about to give up: it waits max(30, rootdelay) seconds from
+// starttime on, and starts what it has after two thirds of that (scripts/local, scripts/local-block/mdadm, 0.142).
+func (b *Boot) endOfBlock() bool {
+	start, err := strconv.Atoi(os.Getenv("starttime"))
+	if err != nil {
+		return false
+	}
+	slumber := 30
+	if delay, err := strconv.Atoi(os.Getenv("ROOTDELAY")); err == nil && delay > slumber {
+		slumber = delay
+	}
+	up, err := b.Uptime()
+	return err == nil && up >= time.Duration(start+slumber*2/3)*time.Second
+}
+
+// console is where a person may end the wait. The nil console is never used.
+type console struct{ fd int }
+
+// openConsole is nil where there is none.
+func openConsole(path string) *console {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return &console{fd}
+}
+
+// entered tells whether a line was entered since the last call. The terminal stays as it is: it is line by line then,
+// which noise on a serial line does not complete as easily as it presses a key.
+func (c *console) entered() bool {
+	if c == nil {
+		return false
+	}
+	var buf [256]byte
+	n, err := unix.Read(c.fd, buf[:])
+	return err == nil && n > 0
+}
+
+func (c *console) close() {
+	if c != nil {
+		_ = unix.Close(c.fd)
+	}
+}
