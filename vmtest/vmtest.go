@@ -51,6 +51,14 @@ func BootMachine(t testing.TB, l *vm.Lab, base vm.Machine, change func(*vm.Confi
 // BootIn is Boot in a lab that is there.
 func BootIn(t testing.TB, l *vm.Lab, c vm.Config) *Machine {
 	t.Helper()
+	m := LaunchIn(t, l, c)
+	m.Up()
+	return m
+}
+
+// LaunchIn is BootIn that returns at once; the machine is up after Up.
+func LaunchIn(t testing.TB, l *vm.Lab, c vm.Config) *Machine {
+	t.Helper()
 	if c.Dir == "" {
 		c.Dir = t.TempDir()
 	}
@@ -69,10 +77,15 @@ func BootIn(t testing.TB, l *vm.Lab, c vm.Config) *Machine {
 			t.Logf("console:\n%s", v.Console())
 		}
 	})
-	if err := v.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
 	return m
+}
+
+// Up waits until the machine's agent is there.
+func (m *Machine) Up() {
+	m.t.Helper()
+	if err := m.VM.Ready(m.Context()); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 // NewDisk makes an empty disk of mib MiB in the test's own directory.

@@ -51,6 +51,9 @@ func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
 		}
 		writeLimits(b, a.Limits)
 	}
+	if a.RunsFromClone {
+		b.WriteString("  this machine runs from its clone: none of the array's own disks is in it, what is written is on the clone alone\n")
+	}
 	for _, what := range a.Unreadable {
 		fmt.Fprintf(b, "  not readable for this user: %s\n", what)
 	}

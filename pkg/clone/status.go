@@ -35,8 +35,10 @@ type ArrayStatus struct {
 	DirtyBytes uint64        `json:"dirty_bytes"`
 	Limits     LimitStatus   `json:"limits"`
 	Clones     []DriveStatus `json:"clones"`
-	Advice     []string      `json:"advice"`     // what to know before a missing primary is replaced
-	Unreadable []string      `json:"unreadable"` // what this user may not read
+	Advice     []string      `json:"advice"` // what to know before a missing primary is replaced
+	// RunsFromClone says that no primary is in sync: what is written now is on the clone alone.
+	RunsFromClone bool     `json:"runs_from_clone"`
+	Unreadable    []string `json:"unreadable"` // what this user may not read
 }
 
 // LimitStatus is max_sectors_kb of the array and of what is on it, in KiB.
@@ -135,7 +137,9 @@ func (t *Target) status() (ArrayStatus, error) {
 		s.Unreadable = append(s.Unreadable, "the superblocks and bitmaps on the disks")
 	case err != nil:
 		return s, err
-	case len(peers) > 0 && peers[0].member.Bitmap != nil:
+	case len(peers) == 0:
+		s.RunsFromClone = state.Active()
+	case peers[0].member.Bitmap != nil:
 		b := peers[0].member.Bitmap
 		s.ChunkBytes, s.DirtyBytes = b.ChunkBytes, b.Bytes(b.Dirty)
 	}

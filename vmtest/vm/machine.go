@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mdclone/pkg/md"
 )
 
 // Machine is an installed Debian system: root on an ext4 file system on the LVM volume vg0-root on the RAID1 /dev/md0,
@@ -18,11 +20,15 @@ type Machine struct {
 	Release string // of the kernel
 	Disks   []Disk // the members, with the serials p1 and p2; then those of a Layer
 	Dir     string // where it is in the cache
+	Volume  int64  // where the root file system begins on each member, in bytes
 	id      string // of this build
 }
 
 // members are the serials of a machine's own disks.
 var members = []string{"p1", "p2"}
+
+// CloneSerial is the serial of a machine's clone, where it is made with one.
+const CloneSerial = "clone"
 
 // machineArgs are the kernel parameters of a machine.
 var machineArgs = []string{
@@ -33,11 +39,35 @@ var machineArgs = []string{
 // it is run there (`mdclone-gen install --root`), with the machine's own update-initramfs. That this happens on the host
 // makes no difference to the result, but it takes seconds, and minutes in an emulated machine.
 func (l *Lab) Machine(ctx context.Context, suite string, files ...File) (Machine, error) {
+	return l.machine(ctx, suite, members, files)
+}
+
+// CloneMachine is Machine with a third member, in sync with the others as if adopt had made it; files is told its device
+// UUID.
+func (l *Lab) CloneMachine(ctx context.Context, suite string, files func(clone md.UUID) []File) (Machine, error) {
+	names := append(slices.Clone(members), CloneSerial)
+	storage, _, err := l.storage(ctx, suite, names)
+	if err != nil {
+		return Machine{}, err
+	}
+	f, err := os.Open(filepath.Join(storage, CloneSerial+".img"))
+	if err != nil {
+		return Machine{}, err
+	}
+	defer f.Close()
+	m, err := md.ReadMember(f, MachineDisk)
+	if err != nil {
+		return Machine{}, err
+	}
+	return l.machine(ctx, suite, names, files(m.Super.Device))
+}
+
+func (l *Lab) machine(ctx context.Context, suite string, names []string, files []File) (Machine, error) {
 	root, err := l.root(ctx, suite)
 	if err != nil {
 		return Machine{}, err
 	}
-	storage, start, err := l.storage(ctx, suite)
+	storage, start, err := l.storage(ctx, suite, names)
 	if err != nil {
 		return Machine{}, err
 	}
@@ -49,8 +79,8 @@ func (l *Lab) Machine(ctx context.Context, suite string, files ...File) (Machine
 	if err != nil {
 		return Machine{}, err
 	}
-	k := key(root, storage, masked, sum, "1")
-	dir, err := l.entry(ctx, "machine-"+suite, k, func(dir string) error {
+	k := key(root, storage, masked, sum, "2")
+	dir, err := l.entry(ctx, entryName("machine", suite, names), k, func(dir string) error {
 		tree := filepath.Join(dir, "root")
 		if _, err := output(ctx, "cp", "-a", "--reflink=auto", root, tree); err != nil {
 			return err
@@ -61,7 +91,7 @@ func (l *Lab) Machine(ctx context.Context, suite string, files ...File) (Machine
 		if err := takeBoot(ctx, tree, dir); err != nil {
 			return err
 		}
-		return errors.Join(fillDisks(ctx, tree, storage, start, dir), os.RemoveAll(tree))
+		return errors.Join(fillDisks(ctx, tree, storage, start, names, dir), os.RemoveAll(tree))
 	})
 	if err != nil {
 		return Machine{}, err
@@ -114,14 +144,14 @@ func takeBoot(ctx context.Context, tree, dir string) error {
 }
 
 // fillDisks copies the disks of storage to dir and puts tree into the volume on them, which begins at start.
-func fillDisks(ctx context.Context, tree, storage string, start int64, dir string) error {
+func fillDisks(ctx context.Context, tree, storage string, start int64, names []string, dir string) error {
 	fs := filepath.Join(dir, "root.ext4")
 	_, err := output(ctx, "mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", "lazy_itable_init=0,lazy_journal_init=0", fs,
 		strconv.Itoa(machineRoot>>10)+"k")
 	if err != nil {
 		return err
 	}
-	for _, name := range members {
+	for _, name := range names {
 		d, err := NewDisk(dir, name, MachineDisk)
 		if err != nil {
 			return err
@@ -133,23 +163,30 @@ func fillDisks(ctx context.Context, tree, storage string, start int64, dir strin
 			return err
 		}
 	}
-	return os.Remove(fs)
+	return errors.Join(os.Remove(fs), writeAll(dir, map[string]string{
+		"start": strconv.FormatInt(start, 10), "members": strings.Join(names, " "),
+	}))
 }
 
 // readMachine reads the machine in the cache entry dir: one that was made there, or a layer's.
 func readMachine(dir string) (Machine, error) {
 	m := Machine{Image: Image{Kernel: filepath.Join(dir, "kernel"), Initrd: filepath.Join(dir, "initrd")}, Dir: dir}
+	var start, names string
 	for _, f := range []struct {
 		name string
 		to   *string
-	}{{"release", &m.Release}, {"id", &m.id}} {
+	}{{"release", &m.Release}, {"id", &m.id}, {"start", &start}, {"members", &names}} {
 		text, err := os.ReadFile(filepath.Join(dir, f.name))
 		if err != nil {
 			return m, fmt.Errorf("read the machine: %w", err)
 		}
 		*f.to = string(text)
 	}
-	for _, name := range members {
+	var err error
+	if m.Volume, err = strconv.ParseInt(start, 10, 64); err != nil {
+		return m, fmt.Errorf("read the machine: %w", err)
+	}
+	for _, name := range strings.Fields(names) {
 		m.Disks = append(m.Disks, Disk{Serial: name, Path: filepath.Join(dir, name+".img")})
 	}
 	return m, nil

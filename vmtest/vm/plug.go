@@ -12,21 +12,29 @@ import (
 
 // Plug attaches d and waits until the guest has it. It returns the guest's name for it, such as vdc.
 func (v *VM) Plug(ctx context.Context, d Disk) (string, error) {
+	if err := v.Attach(ctx, d); err != nil {
+		return "", err
+	}
+	return v.DiskName(ctx, d.Serial)
+}
+
+// Attach plugs d in and does not wait: it works before the guest's agent is up.
+func (v *VM) Attach(ctx context.Context, d Disk) error {
 	block, err := d.blockdev()
 	if err != nil {
-		return "", err
+		return err
 	}
 	device, err := d.device()
 	if err != nil {
-		return "", err
+		return err
 	}
 	if _, err := v.monitor.do(ctx, "blockdev-add", block); err != nil {
-		return "", fmt.Errorf("plug %s: %w", d.Serial, err)
+		return fmt.Errorf("plug %s: %w", d.Serial, err)
 	}
 	if _, err := v.monitor.do(ctx, "device_add", device); err != nil {
-		return "", fmt.Errorf("plug %s: %w", d.Serial, err)
+		return fmt.Errorf("plug %s: %w", d.Serial, err)
 	}
-	return v.DiskName(ctx, d.Serial)
+	return nil
 }
 
 // DiskName waits until the guest has a disk with serial and returns the guest's name for it.

@@ -45,7 +45,14 @@ func (l *Lab) Launch(ctx context.Context, c Config) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	return launch(args, l.log)
+	v, err := launch(args, l.log)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := v.monitor.do(ctx, "qmp_capabilities", nil); err != nil {
+		return nil, joinClose(fmt.Errorf("boot: %w", err), v)
+	}
+	return v, nil
 }
 
 // bareConfig adds to c what makes it a bare guest.

@@ -22,28 +22,28 @@ const MachineArray = "6d64636c:6f6e6500:7261696c:31000001"
 // buildStorage makes array and volume on empty disks, and prints where the volume begins on each member, in sectors.
 // The array's flush to read-only leaves no dirty chunk in its bitmap: a new array has them all.
 const buildStorage = `
-mdadm --create /dev/md0 --run --quiet --level=1 --raid-devices=2 --metadata=1.2 --bitmap=internal --assume-clean \
-	--uuid=` + MachineArray + ` --homehost=machine --name=0 /dev/vda /dev/vdb
+mdadm --create /dev/md0 --run --quiet --level=1 --raid-devices=$(set -- /dev/vd?; echo $#) --metadata=1.2 --bitmap=internal \
+	--assume-clean --uuid=` + MachineArray + ` --homehost=machine --name=0 /dev/vd?
 pvcreate -q /dev/md0 >&2
 vgcreate -q vg0 /dev/md0 >&2
 lvcreate -qy -Wn -Zn -L "$SIZE"b -n root vg0 >&2
 start=$(dmsetup table vg0-root | cut -d' ' -f5)
 vgchange -qan vg0 >&2
-[ "$(cat /sys/block/md0/md/dev-vda/offset)" = "$(cat /sys/block/md0/md/dev-vdb/offset)" ]
+[ "$(cat /sys/block/md0/md/dev-vd?/offset | sort -u | wc -l)" = 1 ]
 echo $((start + $(cat /sys/block/md0/md/dev-vda/offset)))
 echo readonly > /sys/block/md0/md/array_state
 mdadm -X /dev/vda | grep -q ' 0 dirty'
 mdadm --stop --quiet /dev/md0
 `
 
-// storage returns a directory with the disks p1.img and p2.img, on which there are array and volume, and the file start:
-// where the volume begins on each, in bytes. Arrays are only ever made in guests. The file system is written into the
+// storage returns a directory with the disks p1.img and p2.img (and clone.img, a member like these), on which there are
+// array and volume, and the file start: where the volume begins on each, in bytes. Arrays are only ever made in guests. The file system is written into the
 // volume from the host later, to both members alike, which takes a fraction of the time.
-func (l *Lab) storage(ctx context.Context, suite string) (dir string, start int64, err error) {
-	k := key(buildStorage, MachineDisk, machineRoot)
-	dir, err = l.entry(ctx, "storage-"+suite, k, func(dir string) error {
+func (l *Lab) storage(ctx context.Context, suite string, names []string) (dir string, start int64, err error) {
+	k := key(buildStorage, MachineDisk, machineRoot, names)
+	dir, err = l.entry(ctx, entryName("storage", suite, names), k, func(dir string) error {
 		var disks []Disk
-		for _, name := range members {
+		for _, name := range names {
 			d, err := NewDisk(dir, name, MachineDisk)
 			if err != nil {
 				return err
@@ -73,6 +73,14 @@ func (l *Lab) storage(ctx context.Context, suite string) (dir string, start int6
 	}
 	start, err = strconv.ParseInt(string(text), 10, 64)
 	return dir, start, err
+}
+
+// entryName is a cache entry's for a suite: what has a clone is kept apart from what has none.
+func entryName(what, suite string, names []string) string {
+	if len(names) > len(members) {
+		what += "-clone"
+	}
+	return what + "-" + suite
 }
 
 // storageIn runs buildStorage and returns its figure.

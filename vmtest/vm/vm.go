@@ -101,9 +101,6 @@ func socketPair() (net.Conn, *os.File, error) {
 
 // Ready waits until the agent is up.
 func (v *VM) Ready(ctx context.Context) error {
-	if _, err := v.monitor.do(ctx, "qmp_capabilities", nil); err != nil {
-		return fmt.Errorf("boot: %w", v.why(err))
-	}
 	select {
 	case <-v.agent.hello:
 		v.log("the agent is up after %.1f s: Linux %s", time.Since(v.started).Seconds(), v.agent.release)

@@ -1,0 +1,205 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"mdclone/vmtest/vm"
+)
+
+// bootCase is one way in which a machine with a clone finds its disks at boot.
+type bootCase struct {
+	name  string
+	state string   // of the disks, see states
+	disks []string // serials, in the order in which the machine sees them
+	late  []string // serials that are plugged in while they are waited for
+	args  []string // kernel parameters
+	data  string   // whose data is to be booted
+	array string   // "01-": who is to be in the array; "--2*" says that others may be syncing
+	wrote bool     // the clone may be written: the machine runs from it
+}
+
+const both, first, last, middle = "p1 p2", "clone p1 p2", "p1 p2 clone", "p1 clone p2"
+
+// bootCases run by default. Each boots through the machine's own initramfs.
+var bootCases = []bootCase{
+	{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-"},
+	{name: "power cut, clone last", state: "cut", disks: strings.Fields(last), data: "current", array: "01-"},
+	{name: "power cut, clone unplugged", state: "cut", disks: strings.Fields(both), data: "current", array: "01-"},
+	{name: "ended in good order, clone first", state: "ended", disks: strings.Fields(first), data: "current", array: "01-"},
+	{name: "power cut in a sync, clone first", state: "syncing", disks: strings.Fields(first), data: "current", array: "01-"},
+	{name: "stale, first", state: "stale", disks: strings.Fields(first), data: "current", array: "01-"},
+	{name: "diverged, first", state: "diverged", disks: strings.Fields(first), data: "current", array: "01-"},
+	{name: "diverged, last", state: "diverged", disks: strings.Fields(last), data: "current", array: "01-"},
+	{
+		name: "a primary missing, diverged", state: "diverged", disks: []string{"clone", "p1"}, args: []string{"mdclone.wait=5"},
+		data: "current", array: "0--",
+	},
+	{
+		name: "late primaries, diverged", state: "diverged", disks: []string{"clone"}, late: []string{"p1", "p2"},
+		args: []string{"mdclone.wait=300"}, data: "current", array: "01-",
+	},
+	{
+		name: "alone, stale", state: "stale", disks: []string{"clone"}, args: []string{"mdclone.wait=3"},
+		data: "old", array: "--2", wrote: true,
+	},
+	{
+		name: "alone, diverged", state: "diverged", disks: []string{"clone"}, args: []string{"mdclone.wait=3"},
+		data: "own", array: "--2", wrote: true,
+	},
+	{name: "ahead", state: "ahead", disks: strings.Fields(last), data: "newest", array: "--2", wrote: true},
+	{name: "rollback cut", state: "rollback", disks: strings.Fields(first), data: "own", array: "--2*", wrote: true},
+}
+
+// soakCases are rarer; MDCLONE_SOAK=1 adds them.
+var soakCases = []bootCase{
+	{name: "stale, last", state: "stale", disks: strings.Fields(last), data: "current", array: "01-"},
+	{name: "stale, middle", state: "stale", disks: strings.Fields(middle), data: "current", array: "01-"},
+	{name: "diverged, middle", state: "diverged", disks: strings.Fields(middle), data: "current", array: "01-"},
+	{name: "power cut, clone in the middle", state: "cut", disks: strings.Fields(middle), data: "current", array: "01-"},
+	{name: "power cut in a sync, clone last", state: "syncing", disks: strings.Fields(last), data: "current", array: "01-"},
+	{name: "ended in good order, clone last", state: "ended", disks: strings.Fields(last), data: "current", array: "01-"},
+	{name: "ahead, clone first", state: "ahead", disks: strings.Fields(first), data: "newest", array: "--2", wrote: true},
+	{name: "rollback cut, clone last", state: "rollback", disks: strings.Fields(last), data: "own", array: "--2*", wrote: true},
+	{
+		name: "power cut, a primary missing", state: "cut", disks: []string{"p2", "clone"}, args: []string{"mdclone.wait=5"},
+		data: "current", array: "-1-",
+	},
+	{
+		name: "late primaries, stale", state: "stale", disks: []string{"clone"}, late: []string{"p1", "p2"},
+		args: []string{"mdclone.wait=300"}, data: "current", array: "01-",
+	},
+	{name: "primaries alone", state: "stale", disks: strings.Fields(both), data: "current", array: "01-"},
+}
+
+// TestBootSet boots machines whose clone is plugged in, or all that is left.
+func TestBootSet(t *testing.T) {
+	cases := bootCases
+	if os.Getenv("MDCLONE_SOAK") == "1" {
+		cases = append(slices.Clone(cases), soakCases...)
+	}
+	for _, suite := range suites {
+		t.Run(suite, func(t *testing.T) {
+			l := Lab(t)
+			all := diskStates(t, l, suite)
+			for _, c := range cases {
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
+					c.run(t, l, all[c.state])
+				})
+			}
+		})
+	}
+}
+
+// start boots the machine in a case's state of disks, up to a small init in its real root.
+func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[string]vm.Disk) {
+	t.Helper()
+	conf, err := base.Config(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	disks := map[string]vm.Disk{}
+	for _, d := range conf.Disks {
+		disks[d.Serial] = d
+	}
+	conf.Disks = nil
+	for _, serial := range c.disks {
+		conf.Disks = append(conf.Disks, disks[serial])
+	}
+	conf.Args = append(conf.Args, append([]string{"init=/usr/local/sbin/light"}, c.args...)...)
+	r := &rig{Machine: LaunchIn(t, l, conf)}
+	if len(c.late) > 0 {
+		if err := r.AwaitConsole(r.Context(), "Enter on the console ends that"); err != nil {
+			t.Fatal(err)
+		}
+		for _, serial := range c.late {
+			if err := r.Attach(r.Context(), disks[serial]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.Up()
+	return r, disks
+}
+
+func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
+	r, disks := c.start(t, l, base)
+	if got := strings.TrimSpace(r.File(generation)); got != c.data {
+		t.Errorf("booted the data %q; want %q", got, c.data)
+	}
+	if got := r.slots(); got != c.array {
+		t.Errorf("the array is %s; want %s", got, c.array)
+	}
+	for _, name := range []string{"md0", "dm-0"} {
+		if got := strings.TrimSpace(r.File("/sys/block/" + name + "/queue/max_sectors_kb")); got != pinKB {
+			t.Errorf("max_sectors_kb of %s is %s; want %s", name, got, pinKB)
+		}
+	}
+	if c.wrote {
+		r.runsFromClone(t)
+	} else if s := r.status(); s.RunsFromClone {
+		t.Errorf("status: %+v; want it not to run from its clone", s)
+	}
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if written, err := disks[vm.CloneSerial].Written(t.Context()); err != nil || written != c.wrote {
+		t.Errorf("the clone was written: %v, %v; want %v", written, err, c.wrote)
+	}
+}
+
+// slots is who is in md0, by slot: "01-". A star says that there are members that are being synced.
+func (r *rig) slots() string {
+	r.t.Helper()
+	return strings.TrimSpace(r.Script(`cd /sys/block/md0/md; out=; star=
+		for slot in $(seq 0 $(($(cat raid_disks) - 1))); do
+			found=-
+			for d in dev-*; do
+				[ "$(cat $d/slot)" = $slot ] || continue
+				case ,$(cat $d/state), in *,in_sync,*) found=$slot;; *) star='*';; esac
+			done
+			out=$out$found
+		done
+		echo "$out$star"`))
+}
+
+// runsFromClone requires that the machine says that it runs from its clone wherever somebody looks, and that no backup is
+// made of that.
+func (r *rig) runsFromClone(t *testing.T) {
+	t.Helper()
+	if s := r.status(); !s.RunsFromClone {
+		t.Errorf("status: %+v; want it to run from its clone", s)
+	}
+	for what, text := range map[string]string{
+		"status":         r.early(0, "status").Stdout,
+		"login":          r.File("/run/motd.d/mdclone"),
+		"the kernel log": r.Must("dmesg"),
+	} {
+		if !strings.Contains(strings.ToLower(text), "this machine runs from its clone") {
+			t.Errorf("%s does not say that the machine runs from its clone:\n%s", what, text)
+		}
+	}
+	code(t, r.account(3, "backup"), "no-primary")
+}
+
+// TestBootSetOff: with mdclone=off the clone that was attached at a power cut is joined. So the cases above show what the
+// boot set does.
+func TestBootSetOff(t *testing.T) {
+	l := Lab(t)
+	c := bootCase{state: "cut", disks: strings.Fields(first), args: []string{"mdclone=off"}}
+	r, disks := c.start(t, l, diskStates(t, l, "bookworm")[c.state])
+	if got := r.slots(); !strings.HasPrefix(got, "01") || got == "01-" {
+		t.Errorf("the array is %s; want the clone in it", got)
+	}
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if written, err := disks[vm.CloneSerial].Written(t.Context()); err != nil || !written {
+		t.Errorf("the clone was written: %v, %v; want true", written, err)
+	}
+}
