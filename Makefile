@@ -17,6 +17,7 @@
 # Read from the environment by what is called here:
 #
 #   MDCLONE_CACHE  what is built or downloaded once: linters, guest systems. Default: ~/.cache/mdclone
+#   MDCLONE_SOAK   1 adds rare cases to the VM tests; `make soak` sets it
 #   MDCLONE_*      choices of the VM tests, the demo and the benchmark: see the package comment in vmtest/
 
 # Update together with NEWS.md.
@@ -110,7 +111,7 @@ vmtest: build ## the tests on real kernels, in QEMU
 test: deps check vmtest ## all of it: deps, check, vmtest
 
 soak: deps build ## the VM tests again and again
-	$(GO) test -tags vmtest -count=$(SOAK) -timeout 0 -failfast -p 1 -v -run '$(VMTEST_RUN)' ./vmtest/...
+	MDCLONE_SOAK=1 $(GO) test -tags vmtest -count=$(SOAK) -timeout 0 -failfast -p 1 -v -run '$(VMTEST_RUN)' ./vmtest/...
 
 demo: deps build ## the whole story in QEMU, to watch
 	$(GO) run ./vmtest/demo $(ARGS)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"mdclone/pkg/clone"
 	"mdclone/vmtest/vm"
 )
 
@@ -17,6 +18,7 @@ type bootCase struct {
 	state string   // of the disks, see states
 	disks []string // serials, in the order in which the machine sees them
 	late  []string // serials that are plugged in while they are waited for
+	enter bool     // the wait for primaries is ended at the console
 	args  []string // kernel parameters
 	data  string   // whose data is to be booted
 	array string   // "01-": who is to be in the array; "--2*" says that others may be syncing
@@ -44,7 +46,7 @@ var bootCases = []bootCase{
 		args: []string{"mdclone.wait=300"}, data: "current", array: "01-",
 	},
 	{
-		name: "alone, stale", state: "stale", disks: []string{"clone"}, args: []string{"mdclone.wait=3"},
+		name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
 		data: "old", array: "--2", wrote: true,
 	},
 	{
@@ -99,23 +101,17 @@ func TestBootSet(t *testing.T) {
 // start boots the machine in a case's state of disks, up to a small init in its real root.
 func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[string]vm.Disk) {
 	t.Helper()
-	conf, err := base.Config(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	disks := map[string]vm.Disk{}
-	for _, d := range conf.Disks {
-		disks[d.Serial] = d
-	}
-	conf.Disks = nil
-	for _, serial := range c.disks {
-		conf.Disks = append(conf.Disks, disks[serial])
-	}
-	conf.Args = append(conf.Args, append([]string{"init=/usr/local/sbin/light"}, c.args...)...)
+	conf, disks := c.config(t, base)
+	conf.Args = append(conf.Args, "init=/usr/local/sbin/light")
 	r := &rig{Machine: LaunchIn(t, l, conf)}
-	if len(c.late) > 0 {
+	if len(c.late) > 0 || c.enter {
 		if err := r.AwaitConsole(r.Context(), "Enter on the console ends that"); err != nil {
 			t.Fatal(err)
+		}
+		if c.enter {
+			if err := r.Type("\n"); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for _, serial := range c.late {
 			if err := r.Attach(r.Context(), disks[serial]); err != nil {
@@ -125,6 +121,25 @@ func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[str
 	}
 	r.Up()
 	return r, disks
+}
+
+// config is what boots the machine in a case's state of disks, up to its own init; disks are all of the state's.
+func (c bootCase) config(t *testing.T, base vm.Machine) (conf vm.Config, disks map[string]vm.Disk) {
+	t.Helper()
+	conf, err := base.Config(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	disks = map[string]vm.Disk{}
+	for _, d := range conf.Disks {
+		disks[d.Serial] = d
+	}
+	conf.Disks = nil
+	for _, serial := range c.disks {
+		conf.Disks = append(conf.Disks, disks[serial])
+	}
+	conf.Args = append(conf.Args, c.args...)
+	return conf, disks
 }
 
 func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
@@ -201,5 +216,85 @@ func TestBootSetOff(t *testing.T) {
 	}
 	if written, err := disks[vm.CloneSerial].Written(t.Context()); err != nil || !written {
 		t.Errorf("the clone was written: %v, %v; want true", written, err)
+	}
+}
+
+// TestBootSetRunning boots into the whole system after a power cut with the clone attached. There the clone stays out
+// whatever asks for devices anew, may be backed up to, and the array of data disks that are plugged in starts like the root's.
+func TestBootSetRunning(t *testing.T) {
+	l := Lab(t)
+	for _, suite := range suites {
+		all := diskStates(t, l, suite)
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			conf, disks := bootCase{disks: strings.Fields(first)}.config(t, all["cut"])
+			r := &rig{Machine: BootIn(t, l, conf)}
+			stays := func(after string) {
+				t.Helper()
+				r.Must("udevadm", "settle")
+				if got := r.slots(); got != "01-" {
+					t.Errorf("after %s the array is %s; want 01-", after, got)
+				}
+			}
+			stays("boot")
+			// nothing holds it any more
+			r.early(0, "check", "root", "/dev/"+r.name(vm.CloneSerial))
+			r.Must("udevadm", "trigger", "--action=add", "--subsystem-match=block")
+			stays("a trigger")
+			r.Try("mdadm", "--assemble", "--scan")
+			stays("--assemble --scan")
+			r.Try("mdadm", "-IRs")
+			stays("-IRs")
+			r.Unplugged(vm.CloneSerial)
+			r.Plugged(disks[vm.CloneSerial])
+			stays("a hot-plug")
+			r.dataArray(t)
+			if err := r.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if written, err := disks[vm.CloneSerial].Written(t.Context()); err != nil || written {
+				t.Errorf("the clone was written: %v, %v; want false", written, err)
+			}
+		})
+	}
+}
+
+// name is the guest's name for the disk with serial.
+func (r *rig) name(serial string) string {
+	r.t.Helper()
+	name, err := r.DiskName(r.Context(), serial)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return name
+}
+
+// dataArray makes an array of two disks and a clone in the running system, ends it with the clone attached, and has it
+// started by udev from disks that are plugged in, the clone first.
+func (r *rig) dataArray(t *testing.T) {
+	t.Helper()
+	var disks []vm.Disk
+	var nodes []string
+	for _, serial := range []string{"dclone", "d1", "d2"} {
+		d := NewDisk(t, serial, 64)
+		disks, nodes = append(disks, d), append(nodes, "/dev/"+r.Plugged(d))
+	}
+	r.Script(`mdadm --create /dev/md9 --run --quiet --level=1 --raid-devices=3 --bitmap=internal --assume-clean ` +
+		strings.Join([]string{nodes[1], nodes[2], nodes[0]}, " ") + `
+		uuid() { mdadm --examine "$2" | sed -n "s/ *$1 UUID : //p"; }
+		printf 'array = %s\nclone = %s\n' "$(uuid Array ` + nodes[0] + `)" "$(uuid Device ` + nodes[0] + `)" > /etc/mdclone/data.conf
+		mdadm --stop --quiet /dev/md9
+		systemctl mask --runtime mdadm-last-resort@.timer # which would start it too, half a minute later
+		mdclone-gen install --update-initramfs=never`)
+	for _, d := range disks {
+		r.Unplugged(d.Serial)
+	}
+	for _, d := range disks {
+		r.Plugged(d)
+	}
+	r.Must("udevadm", "settle")
+	s := read[clone.Status](r, r.early(0, "status", "data", "--json").Stdout).Arrays[0]
+	if s.RaidDisks != 3 || s.Degraded != 1 || s.RunsFromClone || s.Clones[0].Device == "" {
+		t.Errorf("the array of data disks: %+v; want it started without its clone", s)
 	}
 }

@@ -1,0 +1,204 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+	"mdclone/pkg/sysfs"
+)
+
+// fake is a machine without block devices, in the initramfs.
+func fake(t *testing.T, cmdline string) (*Boot, *strings.Builder) {
+	t.Helper()
+	var log strings.Builder
+	b := New(report.Log{W: &log})
+	b.Root, b.FS = t.TempDir(), sysfs.At(t.TempDir())
+	b.Run = func(context.Context, string, ...string) (string, error) { return "", nil }
+	for name, text := range map[string]string{
+		"proc/cmdline": cmdline, config.EarlyMark: "", "etc/mdclone/root.conf": "array = " + strings.Repeat("1", 32) + "\n",
+	} {
+		path := filepath.Join(b.Root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b, &log
+}
+
+func TestPatience(t *testing.T) {
+	for _, test := range []struct {
+		cmdline string
+		conf    config.BootWait
+		want    time.Duration
+		ok      bool
+	}{
+		{"quiet", 0, 20 * time.Second, true},
+		{"quiet", 5, 5 * time.Second, true},
+		{"quiet", config.BootWaitNever, 0, false},
+		{"mdclone.wait=7", 5, 7 * time.Second, true},
+		{"mdclone.wait=7", config.BootWaitNever, 7 * time.Second, true},
+		{"mdclone.wait=0", 5, 0, true},
+		{"mdclone.wait=never", 5, 5 * time.Second, false},
+		{"mdclone.wait=x", 5, 5 * time.Second, true},
+		{"mdclone.wait=", 5, 5 * time.Second, true},
+		{"mdclone.wait=99999", 5, 5 * time.Second, true},
+	} {
+		b, _ := fake(t, test.cmdline)
+		b.params, _ = readParams(b.Root) // what is wrong is said, and not used
+		got, ok := b.patience(config.Array{BootWait: test.conf})
+		if ok != test.ok || ok && got != test.want {
+			t.Errorf("patience(%q, %d) = %v, %v; want %v, %v", test.cmdline, test.conf, got, ok, test.want, test.ok)
+		}
+	}
+}
+
+func TestTiming(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	up := time.Minute
+	b.Uptime = func() (time.Duration, error) { return up, nil }
+	clone := md.UUID{3}
+	facts := func() *Facts {
+		return &Facts{
+			Conf: config.Array{UUID: md.UUID{1}, Clones: []md.UUID{clone}}, Waits: true,
+			Drives: []Drive{{"c", &md.Superblock{Device: clone}}},
+		}
+	}
+	look := func(want bool, now bool) {
+		t.Helper()
+		f := facts()
+		if err := b.timing(f, now); err != nil || f.Late != want {
+			t.Errorf("after %v: late = %v, %v; want %v", up, f.Late, err, want)
+		}
+	}
+	without := facts()
+	without.Drives = nil
+	if err := b.timing(without, false); err != nil || without.Late {
+		t.Errorf("without a clone: late = %v, %v; want false", without.Late, err)
+	}
+	up += time.Hour // the wait begins when the clone is seen
+	look(false, false)
+	up += 19 * time.Second
+	look(false, false)
+	look(true, true)
+	look(false, false)
+	up += time.Second
+	look(true, false)
+	b.Uptime = func() (time.Duration, error) { return 0, errors.New("no clock") }
+	f := facts()
+	if err := b.timing(f, false); err == nil || !f.Late {
+		t.Errorf("without a clock: late = %v, %v; want true and an error", f.Late, err)
+	}
+}
+
+func TestEndOfBlock(t *testing.T) {
+	b, _ := fake(t, "")
+	for _, test := range []struct {
+		start, delay string
+		up           time.Duration
+		want         bool
+	}{
+		{"5", "", 24 * time.Second, false},
+		{"5", "", 25 * time.Second, true},
+		{"5", "90", 64 * time.Second, false},
+		{"5", "90", 65 * time.Second, true},
+		{"", "", time.Hour, false},
+	} {
+		t.Setenv("starttime", test.start)
+		t.Setenv("ROOTDELAY", test.delay)
+		b.Uptime = func() (time.Duration, error) { return test.up, nil }
+		if got := b.endOfBlock(); got != test.want {
+			t.Errorf("endOfBlock(%+v) = %v", test, got)
+		}
+	}
+}
+
+// TestStages: without anything to do each stage is silent and quick, and mdclone=off leaves not even a file.
+func TestStages(t *testing.T) {
+	for _, stage := range []string{stageStart, stageWait, stageBlock, stageBottom} {
+		for _, cmdline := range []string{"quiet", "mdclone=off"} {
+			b, log := fake(t, cmdline)
+			if err := b.Do(t.Context(), []string{stage}); err != nil || log.String() != "" {
+				t.Errorf("%s with %s = %v, says %q; want silence", stage, cmdline, err, log)
+			}
+			if cmdline == "mdclone=off" && exists(b.file()) {
+				t.Errorf("%s with %s makes %s", stage, cmdline, b.file())
+			}
+		}
+	}
+	b, _ := fake(t, "")
+	for _, args := range [][]string{nil, {"x"}, {stageStart, "x"}} {
+		if err := b.Do(t.Context(), args); err == nil {
+			t.Errorf("Do(%q) = nil; want an error", args)
+		}
+	}
+	if err := os.Remove(filepath.Join(b.Root, config.EarlyMark)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Do(t.Context(), []string{stageWait}); err == nil {
+		t.Error("init-premount outside the initramfs = nil; want an error")
+	}
+}
+
+// TestBadConfiguration must not end in a wait.
+func TestBadConfiguration(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	if err := os.WriteFile(filepath.Join(b.Root, "etc/mdclone/root.conf"), []byte("array = nonsense\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Do(t.Context(), []string{stageWait}); err == nil {
+		t.Error("Do() = nil; want an error")
+	}
+}
+
+// TestStaleClaim: the process that is named is another one by now, and must live.
+func TestStaleClaim(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	if err := os.MkdirAll(filepath.Join(b.Root, "proc/1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(b.Root, "proc/1/cmdline"), []byte("/sbin/init\x00"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"1 none-such\n", "99999999 none-such\n"} {
+		if err := b.mark(claimMark+"x", text); err != nil {
+			t.Fatal(err)
+		}
+		if pid, drive, err := b.holder(claimMark + "x"); pid != 0 || drive != "none-such" || err != nil {
+			t.Errorf("holder(%q) = %d, %q, %v; want 0", text, pid, drive, err)
+		}
+	}
+}
+
+// TestLiftFails: the clone is left without guard, for the distribution's own last resort, and login tells.
+func TestLiftFails(t *testing.T) {
+	b, log := fake(t, "quiet")
+	b.Run = func(context.Context, string, ...string) (string, error) {
+		return "mdadm: no", errors.New("exit status 1")
+	}
+	clone := md.UUID{3}
+	d := Decision{Do: Lift, Clone: Drive{"vdz", &md.Superblock{Device: clone}}, Why: "it is a test"}
+	err := b.lift(t.Context(), config.Array{Name: "root", Clones: []md.UUID{clone}}, d)
+	if err == nil || !strings.Contains(err.Error(), "mdadm: no") || !strings.Contains(err.Error(), "in no array") {
+		t.Errorf("lift() = %v; want what mdadm says, and that there is no array", err)
+	}
+	if !exists(b.file(liftMark + clone.Dashed())) {
+		t.Error("the guard is not lifted")
+	}
+	if text, err := os.ReadFile(filepath.Join(b.Root, "run/motd.d/mdclone")); err != nil || !strings.Contains(string(text), "root") {
+		t.Errorf("motd = %q, %v", text, err)
+	}
+	if !strings.Contains(log.String(), "this machine runs from its clone: array root is started from /dev/vdz") {
+		t.Errorf("log = %q", log)
+	}
+}
