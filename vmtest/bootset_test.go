@@ -18,6 +18,7 @@ type bootCase struct {
 	state string   // of the disks, see states
 	disks []string // serials, in the order in which the machine sees them
 	late  []string // serials that are plugged in while they are waited for
+	await string   // the console's words that begin this; "" for those of the product's wait
 	enter bool     // the wait for primaries is ended at the console
 	args  []string // kernel parameters
 	data  string   // whose data is to be booted
@@ -26,6 +27,9 @@ type bootCase struct {
 }
 
 const both, first, last, middle = "p1 p2", "clone p1 p2", "p1 p2 clone", "p1 clone p2"
+
+// waiting is what the product says when it waits for primaries.
+const waiting = "Enter on the console ends that"
 
 // bootCases run by default. Each boots through the machine's own initramfs.
 var bootCases = []bootCase{
@@ -44,6 +48,11 @@ var bootCases = []bootCase{
 	{
 		name: "late primaries, diverged", state: "diverged", disks: []string{"clone"}, late: []string{"p1", "p2"},
 		args: []string{"mdclone.wait=300"}, data: "current", array: "01-",
+	},
+	{
+		// initramfs-tools looks for the root file system now, with mdadm --assemble --scan, past all rules of udev
+		name: "later primaries, diverged", state: "diverged", disks: []string{"clone"}, late: []string{"p1", "p2"},
+		await: "Running /scripts/local-block", args: []string{"mdclone.wait=never"}, data: "current", array: "01-",
 	},
 	{
 		name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
@@ -105,7 +114,10 @@ func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[str
 	conf.Args = append(conf.Args, "init=/usr/local/sbin/light")
 	r := &rig{Machine: LaunchIn(t, l, conf)}
 	if len(c.late) > 0 || c.enter {
-		if err := r.AwaitConsole(r.Context(), "Enter on the console ends that"); err != nil {
+		if c.await == "" {
+			c.await = waiting
+		}
+		if err := r.AwaitConsole(r.Context(), c.await); err != nil {
 			t.Fatal(err)
 		}
 		if c.enter {
@@ -154,6 +166,9 @@ func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 		if got := strings.TrimSpace(r.File("/sys/block/" + name + "/queue/max_sectors_kb")); got != pinKB {
 			t.Errorf("max_sectors_kb of %s is %s; want %s", name, got, pinKB)
 		}
+	}
+	if len(c.args) == 0 && strings.Contains(r.Must("dmesg"), waiting) {
+		t.Error("it waited for primaries; want it to start at once")
 	}
 	if c.wrote {
 		r.runsFromClone(t)

@@ -42,6 +42,7 @@ type Boot struct {
 	// Uptime is the time since the start of the kernel, as in /proc/uptime.
 	Uptime func() (time.Duration, error)
 
+	stage  string
 	params params
 	said   map[string]bool // of the log's lines, those that are true for more than one look
 }
@@ -78,6 +79,7 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		return nil
 	}
 	early := exists(filepath.Join(b.Root, config.EarlyMark))
+	b.stage = args[0]
 	switch stage := args[0]; {
 	case stage == stageStart && early && !exists(b.file(premount)):
 		// init-premount decides, when all devices of the first moment are there: a clone that is the newest copy must not
@@ -191,6 +193,9 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 	}
 	switch d.Do {
 	case Wait:
+		if b.stage != stageWait { // the others only look, again and again
+			break
+		}
 		b.once("%s; waiting %s for them; Enter on the console ends that", d.Why, b.waitText(conf))
 	case Start, Degraded:
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
@@ -198,6 +203,9 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 	case Lift:
 		errs = append(errs, b.lift(ctx, conf, d))
 	case Nothing:
+		if d.Why != "" && b.stage == stageWait {
+			b.once("array %s is not started: %s", conf.Name, d.Why)
+		}
 	}
 	return errors.Join(errs...)
 }

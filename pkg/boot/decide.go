@@ -86,7 +86,10 @@ func (d *Decision) late(v view, f Facts) {
 	switch {
 	case v.good != nil && !v.ahead && !v.newer && f.In[v.good.Name]:
 		d.Do, d.Why = Degraded, v.missing(f)
-	case v.good != nil && !v.ahead && !v.newer: // there, and mdadm has not taken it: it knows why
+	case v.good != nil && !v.ahead && !v.newer:
+		d.Why = "mdadm has not taken " + v.good.Name
+	case v.clone == nil && len(v.unlifted) > 0:
+		d.Why = "the last sync of its clone was not finished, so that it holds no whole copy"
 	case v.clone == nil:
 	case v.ahead:
 		d.lift(*v.clone, v.whyAhead)
