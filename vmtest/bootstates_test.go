@@ -52,7 +52,7 @@ var states = []struct{ name, script string }{
 	{"stale", `up $A $B $C; leave; put current`},
 	{"diverged", `up $A $B $C; leave; put current; mdadm --stop $md; for i in 1 2 3 4 5 6; do up $C; put own; mdadm --stop $md; done`},
 	{"ended", `up $A $B $C; put current`}, // in good order, with the clone attached
-	{"cut", `up $A $B $C; put current; fill & until [ "$(cat $sys/array_state)" = active ]; do :; done; cut`},
+	{"cut", `up $A $B $C; put current; written=$(written); fill & until [ $(written) -gt $((written + 16384)) ]; do :; done; cut`},
 	{"syncing", `up $A $B $C; leave; put current; fill; slow; mdadm $md --re-add $C; syncing $C; cut`},
 	{"ahead", `up $A $B $C; put current; mdadm $md --fail $A; mdadm $md --fail $B; put newest`},
 	{"rollback", `up $A $B $C; leave; put current; fill; mdadm --stop $md
@@ -69,6 +69,7 @@ leave() { mdadm $md --fail $C; mdadm $md --remove $C; }
 # a loop device, as the volume manager would take the states' volumes for one
 put() { mount -t ext4 -o loop,offset=$VOLUME $md /mnt; echo $1 > /mnt` + generation + `; umount /mnt; }
 fill() { dd if=/dev/urandom of=$md bs=1M seek=640 count=64 oflag=direct status=none; } # past the volume
+written() { awk '{ print $7 }' $sys/../stat; } # sectors
 slow() { echo 1 > $sys/sync_speed_min; echo 100 > $sys/sync_speed_max; }
 syncing() { until mdadm --examine $1 | grep -q 'Recovery Offset'; do sleep 0.2; done; } # on its own disk
 cut() {
@@ -146,18 +147,22 @@ func TestBootStates(t *testing.T) {
 			"stale":    "01- 01- 012 behind",
 			"diverged": "01- 01- --2 ahead",
 			"ended":    "012 012 012 equal",
-			"cut":      "012 012 012 equal",
+			"cut":      "012 012 012 equal unclean",
 			"syncing":  "012 012 012~ equal",
 			"ahead":    "012 -12 --2 ahead",
 			"rollback": "012~ 012~ 012 equal",
 		} {
 			var got []string
 			var events []uint64
+			unclean := 0
 			for _, d := range all[name].Disks {
 				s := super(t, d)
 				view := s.View()
 				if s.Recovering() {
 					view += "~"
+				}
+				if s.ResyncOffset != md.NoResync {
+					unclean++
 				}
 				got, events = append(got, view), append(events, s.Events)
 			}
@@ -167,8 +172,13 @@ func TestBootStates(t *testing.T) {
 				got = append(got, "ahead")
 			case a > c+1:
 				got = append(got, "behind")
-			default:
+			case a == c:
 				got = append(got, "equal")
+			default:
+				got = append(got, "one event apart")
+			}
+			if unclean == len(events) {
+				got = append(got, "unclean")
 			}
 			if text := strings.Join(got, " "); text != want {
 				t.Errorf("%s: %s (events %v); want %s", name, text, events, want)
