@@ -52,7 +52,7 @@ var bootCases = []bootCase{
 	{
 		// initramfs-tools looks for the root file system now, with mdadm --assemble --scan, past all rules of udev
 		name: "later primaries, diverged", state: "diverged", disks: []string{"clone"}, late: []string{"p1", "p2"},
-		await: "Running /scripts/local-block", args: []string{"mdclone.wait=never"}, data: "current", array: "01-",
+		await: "/scripts/local-block ... done.", args: []string{"mdclone.wait=never"}, data: "current", array: "01-",
 	},
 	{
 		name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
