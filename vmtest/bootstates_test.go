@@ -50,7 +50,7 @@ func cloneMachine(t *testing.T, l *vm.Lab, suite string) (vm.Machine, md.UUID) {
 // its file system, "cut" cuts the power.
 var states = []struct{ name, script string }{
 	{"stale", `up $A $B $C; leave; put current`},
-	{"diverged", `up $A $B $C; leave; put current; mdadm --stop $md; for i in 1 2 3 4 5 6; do up $C; put own; mdadm --stop $md; done`},
+	{"diverged", `up $A $B $C; leave; put current; mdadm --stop $md; for i in 1 2 3 4 5; do up $C; put own; mdadm --stop $md; done`},
 	{"ended", `up $A $B $C; put current`}, // in good order, with the clone attached
 	{"cut", `up $A $B $C; put current; written=$(written); fill & until [ $(written) -gt $((written + 16384)) ]; do :; done; cut`},
 	{"syncing", `up $A $B $C; leave; put current; fill; slow; mdadm $md --re-add $C; syncing $C; cut`},
