@@ -56,7 +56,8 @@ var states = []struct{ name, script string }{
 	{"syncing", `up $A $B $C; leave; put current; fill; slow; mdadm $md --re-add $C; syncing $C; cut`},
 	{"ahead", `up $A $B $C; put current; mdadm $md --fail $A; mdadm $md --fail $B; put newest`},
 	{"rollback", `up $A $B $C; leave; put current; fill; mdadm --stop $md
-		up $C; put own; slow; mdadm $md --re-add $A; mdadm $md --re-add $B; syncing $A; syncing $B; cut`},
+		up $C; put own; slow; echo 0-11 > $sys/bitmap_set_bits # what the primaries have changed: simply all of it
+		mdadm $md --re-add $A; mdadm $md --re-add $B; syncing $A; syncing $B; cut`},
 }
 
 // stateLibrary is what the scripts use. The members are reached through device-mapper, which can end them all at once: mdadm
@@ -177,7 +178,7 @@ func TestBootStates(t *testing.T) {
 			default:
 				got = append(got, "one event apart")
 			}
-			if unclean == len(events) {
+			if name == "cut" && unclean == len(events) {
 				got = append(got, "unclean")
 			}
 			if text := strings.Join(got, " "); text != want {
