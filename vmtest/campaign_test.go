@@ -68,11 +68,15 @@ var jobs = []job{
 		r.early(0, "attach")
 		c.writer(r)
 	}, []string{"detach"}, []string{"backup"}, "incremental"},
-	{"adopt", func(r *rig, c *campaign) {
-		r.Script(`rm -r /etc/mdclone/* /var/lib/mdclone/*; mdadm --zero-superblock /dev/vdc; mdadm --grow /dev/md0 --raid-devices=2 2>/dev/null`)
-		c.writer(r)
-	}, []string{"adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite"},
-		[]string{"adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite"}, "full"},
+	{
+		"adopt", func(r *rig, c *campaign) {
+			r.Script(`rm -r /etc/mdclone/* /var/lib/mdclone/*; mdadm --zero-superblock /dev/vdc; mdadm --grow /dev/md0 --raid-devices=2 2>/dev/null`)
+			c.writer(r)
+		},
+		[]string{"adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite"},
+		[]string{"adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite"},
+		"full",
+	},
 }
 
 // campaign is a run of it on one kernel.
