@@ -11,7 +11,8 @@
 #                  Default: an equal share of ten minutes
 #   VMTEST_RUN     which VM tests to run, a regular expression for go test -run. Default: all
 #   VMTEST_LIMIT   `make vmtest` fails after this time. Default: 75m
-#   SOAK           how often `make soak` repeats the VM tests. Default: 20
+#   SOAK           how often `make soak` repeats the VM tests. Default: 1
+#   CUTS           power cuts that `make soak` makes on each kernel. Default: 100
 #   ARGS           further arguments of `make demo` and `make bench`. Default: empty
 #
 # Read from the environment by what is called here:
@@ -27,7 +28,8 @@ GO ?= go
 PREFIX = /usr
 VMTEST_RUN = .
 VMTEST_LIMIT = 75m
-SOAK = 20
+SOAK = 1
+CUTS = 100
 
 # The early binary lives in the initramfs, and small is a promise: bytes, stripped.
 EARLY_MAX = 3500000
@@ -110,8 +112,9 @@ vmtest: build ## the tests on real kernels, in QEMU
 
 test: deps check vmtest ## all of it: deps, check, vmtest
 
-soak: deps build ## the VM tests again and again
-	MDCLONE_SOAK=1 $(GO) test -tags vmtest -count=$(SOAK) -timeout 0 -failfast -p 1 -v -run '$(VMTEST_RUN)' ./vmtest/...
+soak: deps build ## the VM tests with the rarer cases and many power cuts; MDCLONE_SEED=N makes the same choices again
+	MDCLONE_SOAK=1 MDCLONE_CUTS=$(CUTS) $(GO) test -tags vmtest -count=$(SOAK) -timeout 0 -failfast -p 1 -v \
+		-run '$(VMTEST_RUN)' ./vmtest/...
 
 demo: deps build ## the whole story in QEMU, to watch
 	$(GO) run ./vmtest/demo $(ARGS)
