@@ -29,6 +29,7 @@ type Facts struct {
 	Recorded    bool   // the drive is a recorded clone of this array, or the user named it and nothing is recorded
 	OtherClones int    // recorded clones besides this one
 	Ledger      *Entry // nil without one
+	Policy      string // a line of mdadm.conf by which mdadm would let the drive in by itself; "" for none
 }
 
 // State is what a clone drive is to its array: the words of `status`.

@@ -111,6 +111,9 @@ func (t *Target) Facts(d Drive) (Facts, error) {
 			return Facts{}, err
 		}
 	}
+	if f.Policy, err = e.readdPolicy(); err != nil {
+		return Facts{}, err
+	}
 	f.OtherClones, err = t.otherClones(u)
 	return f, err
 }

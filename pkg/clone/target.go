@@ -37,16 +37,11 @@ func (e *Env) Targets(which string) ([]*Target, error) {
 	for _, c := range confs {
 		a, ok := arrays[c.UUID]
 		if !ok {
-			return nil, notRunning(c)
+			return nil, e.notRunning(c)
 		}
 		out = append(out, &Target{env: e, Array: a, Conf: c, Configured: true})
 	}
 	return out, nil
-}
-
-func notRunning(c config.Array) error {
-	return report.Fail(report.Failed, "not-assembled", "array %s (%s) is not assembled", c.Name, c.UUID).
-		Hint("mdadm --assemble --scan, or look at /proc/mdstat for what is missing")
 }
 
 func (e *Env) target(which string, confs []config.Array, arrays map[md.UUID]md.Array) (*Target, error) {
@@ -57,7 +52,7 @@ func (e *Env) target(which string, confs []config.Array, arrays map[md.UUID]md.A
 		}
 		a, ok := arrays[c.UUID]
 		if !ok {
-			return nil, notRunning(c)
+			return nil, e.notRunning(c)
 		}
 		return &Target{env: e, Array: a, Conf: c, Configured: true}, nil
 	}

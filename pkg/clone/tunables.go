@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"mdclone/pkg/md"
@@ -39,7 +40,7 @@ func (e *Env) recordTunables(t tunables) error {
 	if err != nil {
 		return err
 	}
-	lasting := slices.ContainsFunc(t.Changed, func(c tunable) bool { return c.Attr == timeBaseAttr })
+	lasting := slices.ContainsFunc(t.Changed, isTick)
 	paths := e.tunablesPaths(t.Array)
 	if e.EarlyBoot() {
 		paths, lasting = paths[1:], false
@@ -139,12 +140,38 @@ func (e *Env) putBack(a md.Array, t tunables) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	for _, p := range e.tunablesPaths(t.Array) {
+	paths := e.tunablesPaths(t.Array)
+	if i := slices.IndexFunc(t.Changed, isTick); i >= 0 && !e.EarlyBoot() && !tickOnDisk(a, t.Changed[i].Was) {
+		// a power cut would bring the changed one back, so it is remembered until then
+		if err := e.recordTunables(tunables{t.Array, t.Changed[i : i+1]}); err != nil {
+			return err
+		}
+		paths = paths[1:]
+	}
+	for _, p := range paths {
 		if err := removeDurably(p); err != nil && !errors.Is(err, fs.ErrPermission) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func isTick(c tunable) bool { return c.Attr == timeBaseAttr }
+
+// tickOnDisk tells whether the tick that was is on every member's disk too. md writes it there with the bitmap's
+// superblock, whenever that is next.
+func tickOnDisk(a md.Array, was string) bool {
+	s, err := a.State()
+	if err != nil {
+		return false
+	}
+	for _, m := range s.Members {
+		on, err := md.ReadDevice(md.NodePath(m.Name))
+		if err != nil || on.Bitmap != nil && !sameSetting(was, strconv.FormatUint(uint64(on.Bitmap.DaemonSleep), 10)) {
+			return false
+		}
+	}
+	return true
 }
 
 // sameSetting tells whether an attribute still reads as what was set, "1" being "1.000" too.
@@ -215,6 +242,16 @@ func (e *Env) restoreOne(a md.Array, t tunables) error {
 		return err
 	}
 	defer unlock()
-	e.Log.Infof("%s: putting back what an earlier run left changed", a.Name)
+	if e.isChanged(a, t) {
+		e.Log.Infof("%s: putting back what an earlier run left changed", a.Name)
+	}
 	return e.putBack(a, t)
+}
+
+// isChanged tells whether anything still has the value that a run gave it.
+func (e *Env) isChanged(a md.Array, t tunables) bool {
+	return slices.ContainsFunc(t.Changed, func(c tunable) bool {
+		text, err := a.Read(c.Attr)
+		return err == nil && sameSetting(text, c.Set)
+	})
 }

@@ -55,6 +55,15 @@ var rules = []rule{
 
 // Judge says what the drive is. It is pure: the same facts, the same verdict.
 func Judge(f Facts) Verdict {
+	v := firstVerdict(f)
+	if f.Policy != "" && v.State != Foreign && v.State != InSync && v.State != Syncing {
+		v.say("policy", "mdadm.conf says %q: where the udev rule does not hide the drive, mdadm lets it in by itself", f.Policy)
+		return v.hint("take that line out, or run mdclone-gen install")
+	}
+	return v
+}
+
+func firstVerdict(f Facts) Verdict {
 	for _, r := range rules {
 		if v, ok := r(f); ok {
 			if !v.Admit && v.Mend == MendNothing {

@@ -62,6 +62,7 @@ func TestJudge(t *testing.T) {
 		{"left in good order", func(*Facts) {}, Stale, true, "", config.VerifyChanged, 2 * mib},
 		{"left in good order, no ledger", func(f *Facts) { f.Ledger = nil }, Stale, true, "", config.VerifyFull, 2 * mib},
 		{"failed and removed by hand", func(f *Facts) { f.Ledger.Attached = true }, Stale, true, "", config.VerifyFull, 2 * mib},
+		{"left in good order, mdadm would take it by itself", func(f *Facts) { f.Policy = "POLICY action=re-add" }, Stale, true, "policy", config.VerifyChanged, 2 * mib},
 		{"metadata 1.0", func(f *Facts) { f.Primaries[0].Super.Minor = 0 }, Stale, true, "", config.VerifyFull, 2 * mib},
 		{"no superblock", func(f *Facts) { f.Drive, f.DriveErr = nil, md.ErrNoSuperblock }, Foreign, false, "no-superblock", "", 10 * mib},
 		{"damaged superblock", func(f *Facts) { f.Drive, f.DriveErr = nil, errors.New("checksum") }, Foreign, false, "bad-superblock", "", 10 * mib},
@@ -273,5 +274,25 @@ func TestMend(t *testing.T) {
 				t.Errorf("Judge().Slot = %d; want 2", v.Slot)
 			}
 		})
+	}
+}
+
+func TestOlderThan(t *testing.T) {
+	for _, test := range []struct {
+		release string
+		want    bool
+	}{
+		{"6.12.57+deb13-amd64", true},
+		{"6.18.0", true},
+		{"6.19-rc1", false},
+		{"6.19.3", false},
+		{"7.2.13+deb14-amd64", false},
+		{"5.10.0", true},
+		{"", false},
+		{"next", false},
+	} {
+		if got := olderThan(test.release, 6, 19); got != test.want {
+			t.Errorf("olderThan(%q, 6, 19) = %v; want %v", test.release, got, test.want)
+		}
 	}
 }
