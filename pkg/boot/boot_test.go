@@ -161,6 +161,21 @@ func TestBadConfiguration(t *testing.T) {
 	}
 }
 
+// TestBrokenScan: what cannot be looked at is said once, and not waited for.
+func TestBrokenScan(t *testing.T) {
+	b, log := fake(t, "quiet")
+	class := b.FS.Path("class/block")
+	if err := os.MkdirAll(filepath.Dir(class), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(class, nil, 0o644); err != nil { // no directory
+		t.Fatal(err)
+	}
+	if err := b.Do(t.Context(), []string{stageWait}); err != nil || strings.Count(log.String(), "mdclone: error: ") != 1 {
+		t.Errorf("Do() = %v, says %q; want one error in the log", err, log)
+	}
+}
+
 // TestStaleClaim: the process that is named is another one by now, and must live.
 func TestStaleClaim(t *testing.T) {
 	b, _ := fake(t, "quiet")

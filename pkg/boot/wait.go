@@ -43,7 +43,7 @@ func (b *Boot) wait(ctx context.Context) error {
 	for end := time.Now().Add(mostAtAll); ; {
 		pending, err := b.step(ctx, true, skip)
 		if err != nil { // of one array, or of one look; the others are still waited for
-			b.once("error: %v", err)
+			b.failed(err)
 		}
 		if !pending || skip || time.Now().After(end) {
 			return b.settle(ctx)

@@ -1,0 +1,145 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+)
+
+// step looks at all configured arrays once and does what is to be done. pending tells whether waiting makes sense.
+func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err error) {
+	confs, err := config.Load(b.Root)
+	if err != nil || len(confs) == 0 {
+		return false, err
+	}
+	unlock, err := b.lock()
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	found, unreadable, err := md.Scan(b.FS)
+	if err != nil {
+		return false, err
+	}
+	var errs []error
+	for _, conf := range confs {
+		f, array, err := b.facts(conf, found)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
+			continue
+		}
+		f.Waits = waits
+		if err := b.timing(&f, late); err != nil {
+			errs = append(errs, err)
+		}
+		d := Decide(f)
+		pending = pending || d.Do == Wait
+		if err := b.carryOut(ctx, conf, array, d); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
+		}
+	}
+	if pending {
+		for name, err := range unreadable { // one of them may be what is waited for
+			b.once("%s is not looked at: %v", name, err)
+		}
+	}
+	return pending, errors.Join(errs...)
+}
+
+func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, d Decision) error {
+	var errs []error
+	for _, c := range d.Claim {
+		errs = append(errs, b.claim(conf, c))
+	}
+	switch d.Do {
+	case Wait:
+		if b.stage != stageWait { // the others only look, again and again
+			break
+		}
+		b.once("%s; waiting %s for them; Enter on the console ends that", d.Why, b.waitText(conf))
+	case Start, Degraded:
+		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
+		errs = append(errs, start(array))
+	case Lift:
+		errs = append(errs, b.lift(ctx, conf, d))
+	case Nothing:
+		if d.Why != "" && b.stage == stageWait {
+			b.once("array %s is not started: %s", conf.Name, d.Why)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// once says what more than one look finds.
+func (b *Boot) once(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if !b.said[text] {
+		b.said[text] = true
+		b.Log.Infof("%s", text)
+	}
+}
+
+// failed is once for an error.
+func (b *Boot) failed(err error) {
+	if text := err.Error(); !b.said[text] {
+		b.said[text] = true
+		b.Log.Fail(err)
+	}
+}
+
+// start starts an array that mdadm has put together. read-auto is how mdadm does it: nothing is written until the first
+// write (drivers/md/md.c, array_state_store, Linux 6.12).
+func start(a md.Array) error {
+	if err := a.Write("read-auto", "array_state"); err != nil {
+		state, e := a.Read("array_state")
+		if e == nil && running(state) { // mdadm was quicker
+			return nil
+		}
+		return err
+	}
+	return nil
+}
+
+// facts reads what the decision on one array rests on.
+func (b *Boot) facts(conf config.Array, found []md.Found) (Facts, md.Array, error) {
+	f := Facts{Conf: conf, In: map[string]bool{}, Lifted: map[md.UUID]bool{}}
+	for _, d := range found {
+		if d.Member.Super.Array == conf.UUID {
+			f.Drives = append(f.Drives, Drive{d.Name, d.Member.Super})
+		}
+	}
+	for _, u := range conf.Clones {
+		f.Lifted[u] = exists(b.file(liftMark + u.Dashed()))
+	}
+	arrays, err := md.Arrays(b.FS)
+	if err != nil {
+		return f, md.Array{}, err
+	}
+	var ours md.Array
+	for _, a := range arrays {
+		s, err := a.State()
+		if errors.Is(err, fs.ErrNotExist) { // stopped this moment
+			continue
+		}
+		if err != nil {
+			return f, ours, err
+		}
+		has := false
+		for _, d := range f.Drives {
+			_, in := s.Member(d.Name)
+			has = has || in
+		}
+		if !has || running(f.State) {
+			continue
+		}
+		ours, f.State, f.In = a, s.ArrayState, map[string]bool{}
+		for _, m := range s.Members {
+			f.In[m.Name] = true
+		}
+	}
+	return f, ours, nil
+}

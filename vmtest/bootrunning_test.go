@@ -1,0 +1,87 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"strings"
+	"testing"
+
+	"mdclone/pkg/clone"
+	"mdclone/vmtest/vm"
+)
+
+// TestBootSetRunning boots into the whole system after a power cut with the clone attached. There the clone stays out
+// whatever asks for devices anew, may be backed up to, and the array of data disks that are plugged in starts like the root's.
+func TestBootSetRunning(t *testing.T) {
+	eachSuite(t, func(t *testing.T, suite string) {
+		l := Lab(t)
+		conf, disks := bootCase{disks: strings.Fields(first)}.config(t, diskStates(t, l, suite)["cut"])
+		r := &rig{Machine: BootIn(t, l, conf)}
+		stays := func(after string) {
+			t.Helper()
+			r.Must("udevadm", "settle")
+			if got := r.slots(); got != "01-" {
+				t.Errorf("after %s the array is %s; want 01-", after, got)
+			}
+		}
+		stays("boot")
+		// nothing holds it any more
+		r.early(0, "check", "root", "/dev/"+r.name(vm.CloneSerial))
+		r.Must("udevadm", "trigger", "--action=add", "--subsystem-match=block")
+		stays("a trigger")
+		r.Try("mdadm", "--assemble", "--scan")
+		stays("--assemble --scan")
+		r.Try("mdadm", "-IRs")
+		stays("-IRs")
+		r.Unplugged(vm.CloneSerial)
+		r.Plugged(disks[vm.CloneSerial])
+		stays("a hot-plug")
+		r.dataArray(t)
+		if err := r.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if written, err := disks[vm.CloneSerial].Written(t.Context()); err != nil || written {
+			t.Errorf("the clone was written: %v, %v; want false", written, err)
+		}
+	})
+}
+
+// name is the guest's name for the disk with serial.
+func (r *rig) name(serial string) string {
+	r.t.Helper()
+	name, err := r.DiskName(r.Context(), serial)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return name
+}
+
+// dataArray makes an array of two disks and a clone in the running system, ends it with the clone attached, and has it
+// started by udev from disks that are plugged in, the clone first.
+func (r *rig) dataArray(t *testing.T) {
+	t.Helper()
+	var disks []vm.Disk
+	var nodes []string
+	for _, serial := range []string{"dclone", "d1", "d2"} {
+		d := NewDisk(t, serial, 64)
+		disks, nodes = append(disks, d), append(nodes, "/dev/"+r.Plugged(d))
+	}
+	r.Script(`mdadm --create /dev/md9 --run --quiet --level=1 --raid-devices=3 --bitmap=internal --assume-clean ` +
+		strings.Join([]string{nodes[1], nodes[2], nodes[0]}, " ") + `
+		uuid() { mdadm --examine "$2" | sed -n "s/ *$1 UUID : //p"; }
+		printf 'array = %s\nclone = %s\n' "$(uuid Array ` + nodes[0] + `)" "$(uuid Device ` + nodes[0] + `)" > /etc/mdclone/data.conf
+		mdadm --stop --quiet /dev/md9
+		systemctl mask --runtime mdadm-last-resort@.timer # which would start it too, half a minute later
+		mdclone-gen install --update-initramfs=never`)
+	for _, d := range disks {
+		r.Unplugged(d.Serial)
+	}
+	for _, d := range disks {
+		r.Plugged(d)
+	}
+	r.Must("udevadm", "settle")
+	s := read[clone.Status](r, r.early(0, "status", "data", "--json").Stdout).Arrays[0]
+	if s.RaidDisks != 3 || s.Degraded != 1 || s.RunsFromClone || s.Clones[0].Device == "" {
+		t.Errorf("the array of data disks: %+v; want it started without its clone", s)
+	}
+}
