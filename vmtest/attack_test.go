@@ -107,7 +107,7 @@ func drivesThatWouldDiffer(t *testing.T, a *attackable) {
 			do: `stop /dev/md0; alone --update=no-bitmap /dev/vdc; write /dev/md9 1 40; stop /dev/md9; up /dev/vda /dev/vdb`,
 		},
 		{
-			name: "made an array of one and of three again", code: "slot-taken", state: clone.Outdated,
+			name: "made an array of one and of three again", code: "ran-alone", state: clone.Diverged,
 			do: `stop /dev/md0; alone /dev/vdc; mdadm --grow /dev/md9 --raid-devices=1 --force 2>/dev/null; write /dev/md9 1 40
 					mdadm --grow /dev/md9 --raid-devices=3 --force 2>&1; write /dev/md9 1 45; stop /dev/md9; up /dev/vda /dev/vdb`,
 		},
