@@ -3,7 +3,6 @@
 package vmtest
 
 import (
-	"slices"
 	"testing"
 
 	"mdclone/pkg/clone"
@@ -116,7 +115,7 @@ func drivesThatWouldDiffer(t *testing.T, a *attackable) {
 			do: `out vdb; stop /dev/md0; ` + apart + `up /dev/vda`,
 		},
 	} {
-		if !test.silent && !slices.Contains(suites, a.suite) {
+		if !test.silent && a.suite != "trixie" && !soaking() {
 			continue // what only we look at is the same on every kernel
 		}
 		t.Run(test.name, func(t *testing.T) {

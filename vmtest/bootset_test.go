@@ -3,7 +3,6 @@
 package vmtest
 
 import (
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -91,7 +90,7 @@ var soakCases = []bootCase{
 func TestBootSet(t *testing.T) {
 	for i, suite := range suites {
 		cases := slices.Clone(bootCases)
-		if os.Getenv("MDCLONE_SOAK") == "1" {
+		if soaking() {
 			cases = append(cases, soakCases...)
 		} else {
 			cases = slices.DeleteFunc(cases, func(c bootCase) bool { return c.once && i > 0 })

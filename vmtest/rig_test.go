@@ -41,6 +41,9 @@ func onEach(t *testing.T, suites []string, do func(t *testing.T, suite string)) 
 	}
 }
 
+// soaking tells whether the rarer cases are tried too.
+func soaking() bool { return os.Getenv("MDCLONE_SOAK") == "1" }
+
 // built is the product, built once for all tests.
 var built struct {
 	sync.Mutex

@@ -120,6 +120,7 @@ func (p *program) parser() (*flags.Parser, error) {
 		{"attach", "let the clone in, sync it, and leave it in", attachHelp, newAttachCommand(p)},
 		{"detach", "take the clone out in good order", detachHelp, newDetachCommand(p)},
 		{"probe", "test the running kernel for requests that are lost when a limit falls", probeHelp, &probeCommand{program: p}},
+		{"verify", "compare a clone that is in the array", verifyHelp, &verifyCommand{cycleOptions: cycleOptions{program: p}}},
 		{"status", "show arrays, limits and clones", statusHelp, &statusCommand{program: p}},
 	} {
 		if err == nil {

@@ -51,6 +51,32 @@ func (t *Target) Detach(ctx context.Context, opts Options) ([]*Result, error) {
 	})
 }
 
+// Verify compares clones that are in the array with it: all of them or, with opts.Verify, what is marked changed.
+func (t *Target) Verify(ctx context.Context, opts Options) ([]*Result, error) {
+	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
+		c.each((*session).mustBeIn)
+		c.bringIn(ctx)
+		c.each(func(s *session) error {
+			s.synced = true
+			return s.compareCopied(ctx, s.copied, false)
+		})
+		if opts.Repair {
+			c.each(func(s *session) error { return s.repairAll(ctx) })
+		}
+		c.each((*session).agree)
+	})
+}
+
+// mustBeIn refuses a clone that is not in the array.
+func (s *session) mustBeIn() error {
+	s.result.Mode = "verify"
+	if s.Target.attached(s.drive) {
+		return nil
+	}
+	return report.Fail(report.Refused, "not-attached", "%s is not in %s, it is %s", s.drive.Name, s.Array.Name, s.verdict.State).
+		Hint("mdclone-early backup --verify full brings it up to date and compares all of it; mdclone-early attach lets it in")
+}
+
 // stillIn looks whether there is anything to detach.
 func (s *session) stillIn() error {
 	m, err := s.Array.Member(s.drive.Name)

@@ -24,6 +24,7 @@ type Options struct {
 	Keep    bool          // leave the clone attached
 	Heal    bool          // a clone that ran alone may be healed
 	Full    bool          // where only a full copy is right, make one
+	Repair  bool          // what differs is to be made equal
 	Clone   string        // a device or an md device UUID, where nothing is configured or one of several is meant
 }
 

@@ -159,22 +159,14 @@ func (c comparer) differing(ctx context.Context, off, length int64) (uint64, err
 
 // checkAll has the kernel compare all members, and counts what differs.
 func (s *session) checkAll(ctx context.Context) error {
-	state, err := s.Array.State()
-	if err != nil {
-		return err
-	}
-	if err := s.Array.Write("check", "sync_action"); err != nil {
-		return err
-	}
-	// one that ends early leaves where it ended as the beginning of every later sync
-	if err := errors.Join(s.awaitCheck(ctx, state.ComponentSize), s.openRange()); err != nil {
+	if err := s.pass(ctx, "check"); err != nil {
 		return err
 	}
 	count, err := s.Array.FS.Uint(s.Array.Attr("mismatch_cnt"))
 	if err != nil {
 		return err
 	}
-	s.result.VerifiedBytes += state.ComponentSize
+	s.result.VerifiedBytes += s.bitmap.SyncSize * 512
 	s.result.MismatchedSectors += count
 	if count == 0 {
 		s.done = config.VerifyFull
@@ -183,23 +175,50 @@ func (s *session) checkAll(ctx context.Context) error {
 	return nil
 }
 
-func (s *session) awaitCheck(ctx context.Context, total uint64) error {
+// repairAll has the kernel write what the first primary holds to all members where they differ, and compares again.
+func (s *session) repairAll(ctx context.Context) error {
+	if s.result.MismatchedSectors == 0 {
+		return nil
+	}
+	s.env.Log.Infof("%s: %d sectors differ; the array's own are written over the clone's", s.Array.Name, s.result.MismatchedSectors)
+	if err := s.pass(ctx, "repair"); err != nil {
+		return err
+	}
+	s.result.MismatchedSectors = 0
+	return s.checkAll(ctx)
+}
+
+// pass goes over all of the array: "check" or "repair".
+func (s *session) pass(ctx context.Context, action string) error {
+	if err := s.Array.Write(action, "sync_action"); err != nil {
+		return err
+	}
+	// one that ends early leaves where it ended as the beginning of every later sync
+	return errors.Join(s.awaitPass(ctx, action), s.openRange())
+}
+
+func (s *session) awaitPass(ctx context.Context, want string) error {
 	w, err := s.Array.FS.Watch(s.Array.Attr("sync_action"), s.Array.Attr("sync_completed"))
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	s.env.Progress.Start("comparing all of " + s.drive.Name)
+	label := "comparing all of "
+	if want != "check" {
+		label = "repairing "
+	}
+	s.env.Progress.Start(label + s.drive.Name)
 	defer s.env.Progress.Done()
+	total := s.bitmap.SyncSize * 512
 	begun := false
 	for end := s.env.Now().Add(patience); ; {
 		action, err := s.Array.Read("sync_action")
 		if err != nil {
 			return err
 		}
-		begun = begun || action == "check"
+		begun = begun || action == want
 		if action == "idle" && (begun || s.env.Now().After(end)) {
-			return s.checkFinished()
+			return s.passFinished(want)
 		}
 		text, err := s.Array.Read("sync_completed")
 		if err != nil {
@@ -216,8 +235,8 @@ func (s *session) awaitCheck(ctx context.Context, total uint64) error {
 	}
 }
 
-// checkFinished makes sure that the clone took part to the end.
-func (s *session) checkFinished() error {
+// passFinished makes sure that the clone took part to the end.
+func (s *session) passFinished(want string) error {
 	m, err := s.Array.Member(s.drive.Name)
 	if err != nil || !m.InSync() {
 		return driveFailed(s.drive.Name)
@@ -234,7 +253,7 @@ func (s *session) checkFinished() error {
 	if err != nil {
 		return err
 	}
-	if last != "check" {
+	if last != want {
 		return report.Fail(report.Failed, "check-stopped", "the comparison did not run (the last action was %s)", last)
 	}
 	return nil
