@@ -114,7 +114,7 @@ func TestHeal(t *testing.T) {
 func (r *rig) ahead(by int64) {
 	r.t.Helper()
 	a, c := readMember(r.t, r.disk("vda")), readMember(r.t, r.disk("vdc"))
-	block, err := md.Reseated(c.Raw, c.Super.Slot(), uint64(int64(a.Super.Events)+by))
+	block, err := md.Reseated(c.Raw, c.Super.Slot(), uint64(int64(a.Super.Events)+by), true)
 	if err != nil {
 		r.t.Fatal(err)
 	}

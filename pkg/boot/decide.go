@@ -171,15 +171,17 @@ func (v *view) compare() {
 		v.ahead, v.whyAhead = true, "its own disks were being copied back from the clone when the array ended"
 	case !lists && a.Lists(c) && c.Events > a.Events:
 		v.ahead, v.whyAhead = true, "the array went on on the clone after its own disks had failed: it is the newest copy"
-	case !lists && c.Events > a.Events && others(c):
+	case !lists && c.Events > a.Events && v.others(c):
 		v.newer = true // another primary, which is not here, was in when these were not
 	}
 }
 
-// others tells whether a superblock lists anyone besides itself.
-func others(s *md.Superblock) bool {
-	for slot, on := range s.ActiveSlots() {
-		if on && slot != s.Slot() {
+// others tells whether a superblock lists anyone besides itself and the clones that are here.
+func (v *view) others(s *md.Superblock) bool {
+	for number := range s.Roles {
+		n := uint32(number)
+		known := func(c Drive) bool { return c.Super.DevNumber == n }
+		if s.SlotOf(n) >= 0 && n != s.DevNumber && !slices.ContainsFunc(v.clones, known) {
 			return true
 		}
 	}
@@ -202,19 +204,25 @@ func (v *view) count(f Facts) {
 		case !on:
 		case clones[slot]:
 			v.listed = true
-		case !slices.ContainsFunc(v.primaries, func(p Drive) bool { return p.Super.Slot() == slot && f.In[p.Name] }):
+		case !slices.ContainsFunc(v.primaries, func(p Drive) bool {
+			return p.Super.Slot() == slot && a.Super.Lists(p.Super) && f.In[p.Name]
+		}):
 			v.complete = false
 		}
 	}
 }
 
-// cloneSlots are those that a lists for clones. One that is away says nothing itself: adopt gives clones the last slots.
+// cloneSlots are those that a lists for clones. One that is away says nothing itself: adopt gives clones the last slots. With
+// one slot besides them that could be a second primary's as well, if the array has not been grown yet: nothing is guessed.
 func (v *view) cloneSlots(f Facts, a *md.Superblock) map[int]bool {
 	taken, clones := map[int]bool{}, map[int]bool{}
 	for _, p := range v.primaries {
 		taken[p.Super.Slot()] = true
 	}
 	away := len(f.Conf.Clones)
+	if int(a.RaidDisks)-away < 2 {
+		away = 0
+	}
 	for _, c := range v.clones {
 		if c.Super.Slot() >= 0 {
 			away--

@@ -128,6 +128,8 @@ func openConsole(path string) *console {
 	if err != nil {
 		return nil
 	}
+	// what was typed before there was a wait does not end it; where there is no terminal there is nothing to drop
+	_ = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
 	return &console{fd}
 }
 

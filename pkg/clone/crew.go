@@ -35,6 +35,9 @@ func (c *crew) active() (out []*session) {
 // bringIn lets every clone in, and compares all where that is asked for: the kernel's comparison is of all members at
 // once.
 func (c *crew) bringIn(ctx context.Context) {
+	for _, s := range c.active()[min(1, len(c.active())):] {
+		s.follows = true
+	}
 	c.each(func(s *session) error { return s.bringIn(ctx) })
 	var checked *session
 	c.each(func(s *session) error {
@@ -52,24 +55,35 @@ func (c *crew) bringIn(ctx context.Context) {
 
 // settle brings the bitmap to rest with all clones in, and compares what was copied to each.
 func (c *crew) settle(ctx context.Context) {
-	all := c.active()
-	if len(all) == 0 {
-		return
-	}
-	lead, copied := all[0], all[0].copied
-	for _, s := range all[1:] {
-		copied, lead.before = copied.Or(s.copied), max(lead.before, s.before)
-	}
-	rest, err := lead.settle(ctx, copied)
+	lead, at, err := c.comeToRest(ctx)
 	c.each(func(s *session) error {
 		if err != nil {
 			return err
 		}
 		s.moved, s.result.Seconds.Settle = lead.moved, lead.result.Seconds.Settle
-		s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(rest.clear))
-		return s.compareCopied(ctx, s.copied.And(rest.clear), rest.frozen)
+		s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(at.clear))
+		return s.compareCopied(ctx, s.copied.And(at.clear), at.frozen)
 	})
 	c.each((*session).agree)
+}
+
+// comeToRest settles for all, led by the first clone. One whose drive fails meanwhile is no reason for the others to end.
+func (c *crew) comeToRest(ctx context.Context) (*session, rest, error) {
+	for {
+		all := c.active()
+		if len(all) == 0 {
+			return nil, rest{}, nil
+		}
+		lead, copied := all[0], all[0].copied
+		for _, s := range all[1:] {
+			copied, lead.before = copied.Or(s.copied), max(lead.before, s.before)
+		}
+		at, err := lead.settle(ctx, copied)
+		if err == nil || ctx.Err() != nil || !lead.failed() {
+			return lead, at, err
+		}
+		lead.err = err
+	}
 }
 
 // accounts ends every session. The error is the worst, with the reasons of all.

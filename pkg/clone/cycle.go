@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -137,16 +138,18 @@ func (s *session) conclude(ctx context.Context, start time.Time) {
 
 // finish puts everything back, and takes a clone out whose cycle was interrupted or whose drive failed.
 func (s *session) finish(ctx context.Context, err error) error {
+	var own *report.Error
+	why := errors.As(err, &own) && own.Exit != report.Interrupted // it had ended before the interrupt
 	switch {
 	case err == nil:
-	case ctx.Err() != nil && s.inside:
+	case ctx.Err() != nil && s.inside && !why:
 		if err = s.giveUp(); err == nil {
 			err = interrupted(context.Canceled)
 		} else {
 			err = report.Fail(report.Failed, "interrupted", "interrupted, and %s could not be taken out of %s: %w", s.drive.Name,
 				s.Array.Name, err).Hint("mdclone-early detach")
 		}
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !why:
 		err = interrupted(context.Canceled)
 	case s.inside:
 		err = s.afterFailure(err)
@@ -201,6 +204,16 @@ func (s *session) drop(state md.State) error {
 		}
 	}
 	return s.remove()
+}
+
+// failed tells whether the clone's drive is gone, faulty in the array, or cannot be read.
+func (s *session) failed() bool {
+	m, err := s.Array.Member(s.drive.Name)
+	if err != nil || m.Has("faulty") {
+		return true
+	}
+	_, err = md.ReadDevice(s.drive.Path)
+	return err != nil
 }
 
 func driveFailed(name string) *report.Error {
@@ -301,6 +314,20 @@ func (s *session) rely(peers []peer) {
 func (s *session) makeFit(ctx context.Context) error {
 	if err := s.ready(); err != nil {
 		return err
+	}
+	// while others were copied to, it may have been unplugged and used elsewhere
+	now, err := s.env.readDrive(s.drive.Path)
+	if err != nil {
+		return err
+	}
+	if now.Member == nil || !bytes.Equal(now.Member.Raw, s.drive.Member.Raw) {
+		s.drive = now
+		if now.Member == nil {
+			return report.Fail(report.Refused, "no-superblock", "%s: %w", now.Path, now.Err)
+		}
+		if err := s.judge(); err != nil {
+			return err
+		}
 	}
 	if s.verdict.Mend == MendNothing {
 		return nil

@@ -121,6 +121,11 @@ func (s *session) leaveCanary(complete bool) error {
 		return err
 	}
 	doubt := s.verdict.WhyVerify
+	if old, err := s.env.entry(s.drive.Member.Super.Device); err != nil {
+		return err
+	} else if doubt == "" && old != nil {
+		doubt = old.Doubt // only a comparison of all of it ends that, and then it is recorded
+	}
 	if canary.Count() == 0 {
 		s.env.Log.Warnf("no canary could be left on %s (%v): that another drive sat in the slot meanwhile would not be seen by it",
 			s.Array.Name, touched)
@@ -210,6 +215,12 @@ func (s *session) giveUp() error {
 	}
 	if err = errors.Join(err, s.thaw()); err != nil {
 		return err
+	}
+	if bad := s.sound(); bad != nil {
+		s.verdict.WhyVerify = bad.Error()
+	}
+	if s.result.MismatchedSectors > 0 {
+		s.verdict.WhyVerify = differed
 	}
 	if m.InSync() {
 		// nothing is lost by leaving in good order, only settled less well

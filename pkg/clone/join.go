@@ -28,6 +28,11 @@ func (s *session) ready() error {
 	if err != nil {
 		return err
 	}
+	if s.follows { // the sync of the clone before it may be ending still, if that failed
+		if state, err = s.awaitIdle(state); err != nil {
+			return err
+		}
+	}
 	if state.SyncAction != "idle" {
 		return report.Fail(report.Refused, "busy", "%s is busy: sync_action is %s", s.Array.Name, state.SyncAction).
 			Hint("wait until /proc/mdstat shows no resync or check, then run this again")
@@ -41,6 +46,24 @@ func (s *session) ready() error {
 		return s.Array.Write("active", "array_state")
 	}
 	return nil
+}
+
+// awaitIdle waits, not long, until no sync runs, and returns the state then.
+func (s *session) awaitIdle(state md.State) (md.State, error) {
+	w, err := s.Array.FS.Watch(s.Array.Attr("sync_action"))
+	if err != nil {
+		return state, err
+	}
+	defer w.Close()
+	for end := s.env.Now().Add(patience); state.SyncAction != "idle" && s.env.Now().Before(end); {
+		if err := w.Wait(context.Background(), watchTick); err != nil {
+			return state, err
+		}
+		if state, err = s.Array.State(); err != nil {
+			return state, err
+		}
+	}
+	return state, nil
 }
 
 // openRange undoes a range that a check left behind when it was cut: it stops every later sync at its end, for ever.
@@ -69,8 +92,10 @@ func (s *session) join(ctx context.Context) error {
 	}
 	// a clone that ran alone may be ahead: events that the array has not reached cannot be passed
 	s.slot, s.before = s.verdict.Slot, min(super.Events, primary.Super.Events)
-	if err := s.keepSuper(); err != nil {
-		return err
+	if s.verdict.Mend == MendNothing || s.verdict.Mend == MendHeal { // else it was kept as it was found
+		if err := s.keepSuper(); err != nil {
+			return err
+		}
 	}
 	before, err := s.expectAttached()
 	if err != nil {

@@ -56,7 +56,7 @@ func (s *session) reseat(events uint64) error {
 			return err
 		}
 	}
-	block, err := md.Reseated(s.drive.Member.Raw, s.verdict.Slot, events)
+	block, err := md.Reseated(s.drive.Member.Raw, s.verdict.Slot, events, s.verdict.Mend != MendFull)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.drive.Path, err)
 	}
@@ -101,12 +101,12 @@ func (s *session) mark(ctx context.Context, chunks md.Chunks) error {
 	if clean == "none" {
 		undo = []string{"write", s.env.FS.Path(s.Array.Attr("resync_start")), "none", action, "idle"}
 	}
-	if err := s.tune("sync_action", "frozen"); err != nil {
-		return err
-	}
 	g, err := startGuard(undo...)
 	if err != nil {
-		return errors.Join(err, s.Array.Write("idle", "sync_action"))
+		return err
+	}
+	if err := s.tune("sync_action", "frozen"); err != nil {
+		return errors.Join(err, g.dismiss())
 	}
 	err = s.setBits(ctx, chunks)
 	if err = errors.Join(err, g.end()); err != nil { // its end puts both attributes back

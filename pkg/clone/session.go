@@ -50,6 +50,7 @@ type session struct {
 	written uint64        // sectors written to the drive when the session began
 	result  *Result
 	over    bool  // there is nothing to do
+	follows bool  // other clones were let in before it
 	err     error // why it ended early
 }
 
@@ -98,7 +99,7 @@ func (s *session) judge() error {
 	}
 	s.verdict = Judge(f)
 	if s.opts.Verify == config.VerifyFull && s.verdict.code() == "touched" {
-		s.verdict.Admit, s.verdict.Verify = true, config.VerifyFull
+		s.verdict.Admit, s.verdict.Verify, s.verdict.WhyVerify = true, config.VerifyFull, "it was touched elsewhere"
 	}
 	if s.opts.Heal && s.verdict.Mend == MendHeal {
 		s.verdict.Admit, s.verdict.Verify = true, config.VerifyFull

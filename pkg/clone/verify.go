@@ -268,15 +268,25 @@ func (s *session) adoptCheck(o *session) {
 	s.result.VerifiedBytes, s.result.MismatchedSectors = o.result.VerifiedBytes, o.result.MismatchedSectors
 }
 
-// agree makes a mirror that differs an outcome of its own. The clone stays in, so that it can be looked at and repaired.
+// differed is what is doubted of a clone after a comparison.
+const differed = "it differed from the array when it was last compared"
+
+// agree makes a mirror that differs an outcome of its own. The clone stays in, so that it can be looked at and repaired. One
+// that failed beside the clone that was looked at is found here.
 func (s *session) agree() error {
+	if m, err := s.Array.Member(s.drive.Name); err != nil || !m.InSync() {
+		return errors.Join(driveFailed(s.drive.Name), err)
+	}
+	if err := s.sound(); err != nil {
+		return err
+	}
 	if s.result.MismatchedSectors == 0 {
 		if s.done == config.VerifyFull {
 			return s.doubt("")
 		}
 		return nil
 	}
-	if err := s.doubt("it differed from the array when it was last compared"); err != nil {
+	if err := s.doubt(differed); err != nil {
 		return err
 	}
 	return report.Fail(report.Differs, "mismatch", "%s differs from the array in %d sectors; it was left attached, and is no "+
