@@ -58,6 +58,9 @@ func noSlotOfItsOwn(f Facts) (Verdict, bool) {
 	if c.Bitmap == nil || c.Bitmap.Dirty.Count() == c.Bitmap.Dirty.Len() || f.Ledger != nil && !f.Ledger.FirstCopy {
 		return refuse(Outdated, "never-synced", "it was never copied to").needsFullCopy(), true
 	}
+	if role := c.Super.Roles[c.Super.DevNumber]; role != md.RoleSpare {
+		return refuse(Outdated, "no-slot", "its superblock gives it no slot (its role is %#x)", role).needsFullCopy(), true
+	}
 	cut := func(format string, args ...any) (Verdict, bool) {
 		v := refuse(Outdated, "join-cut", "its last join was cut before the kernel gave it its slot, and "+format, args...)
 		return v.needsFullCopy(), true

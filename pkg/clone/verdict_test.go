@@ -123,6 +123,8 @@ func TestJudge(t *testing.T) {
 			}
 		}, Outdated, false, "never-synced", "", 10 * mib},
 		{"join cut in the spare window", joinCut, Interrupted, true, "join-cut", config.VerifyChanged, 3 * mib},
+		{"its role is faulty", func(f *Facts) { joinCut(f); f.Drive.Super.Roles[2] = md.RoleFaulty }, Outdated, false, "no-slot", "", 10 * mib},
+		{"its role is no slot of the array", func(f *Facts) { joinCut(f); f.Drive.Super.Roles[2] = 7 }, Outdated, false, "no-slot", "", 10 * mib},
 		{"join cut, no ledger", func(f *Facts) { joinCut(f); f.Ledger = nil }, Interrupted, true, "join-cut", config.VerifyFull, 3 * mib},
 		{"join cut that was not ours", func(f *Facts) { joinCut(f); f.Ledger.Attached = false }, Interrupted, true, "join-cut", config.VerifyFull, 3 * mib},
 		{"join cut, two slots empty, no ledger", func(f *Facts) {
