@@ -12,6 +12,7 @@ import (
 // TestTwoArrays: /boot and root on two arrays, each with its partition of the one clone drive. One command does both and
 // says once that the drive may be unplugged.
 func TestTwoArrays(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "bookworm", 3)
 	r.Script(`for d in vda vdb vdc; do printf ',60M,L\n,80M,L\n' | sfdisk -q --label gpt /dev/$d; done
 		mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --assume-clean --bitmap=internal --bitmap-chunk=1M /dev/vda1 /dev/vdb1

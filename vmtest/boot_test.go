@@ -70,6 +70,7 @@ func TestPinAtBoot(t *testing.T) {
 // TestRunningMachine is a user's way: adopt a drive in the running system, guard it, detach, unplug; later plug it in
 // and back up, beside a system that is in use, beside a busy one, and after a reboot with the clone left plugged in.
 func TestRunningMachine(t *testing.T) {
+	t.Parallel()
 	l := Lab(t)
 	base := installed(t, l)
 	var disks []vm.Disk

@@ -229,6 +229,7 @@ func (r *rig) runsFromClone(t *testing.T, alone bool) {
 // TestBootSetOff: with mdclone=off the clone that was attached at a power cut is joined. So the cases above show what the
 // boot set does.
 func TestBootSetOff(t *testing.T) {
+	t.Parallel()
 	l := Lab(t)
 	c := bootCase{state: "cut", disks: strings.Fields(first), args: []string{"mdclone=off"}}
 	r, disks := c.start(t, l, diskStates(t, l, "bookworm")[c.state])

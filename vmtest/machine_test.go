@@ -18,34 +18,32 @@ import (
 // TestMachine tests the full machine as the tests of the product find it: that it boots through its own initramfs, that
 // its array is whole and its members equal, and what mdclone-gen put into it.
 func TestMachine(t *testing.T) {
-	for _, suite := range suites {
-		t.Run(suite, func(t *testing.T) {
-			l := Lab(t)
-			conf := "array = " + vm.MachineArray + "\nclone = 00000000:11111111:22222222:33333333\n"
-			files := append(slices.Clone(productFiles(t, l)), vm.File{Path: "/etc/mdclone/root.conf", Data: []byte(conf)})
-			base, err := l.Machine(t.Context(), suite, files...)
-			if err != nil {
-				t.Fatal(err)
+	eachSuite(t, func(t *testing.T, suite string) {
+		l := Lab(t)
+		conf := "array = " + vm.MachineArray + "\nclone = 00000000:11111111:22222222:33333333\n"
+		files := append(slices.Clone(productFiles(t, l)), vm.File{Path: "/etc/mdclone/root.conf", Data: []byte(conf)})
+		base, err := l.Machine(t.Context(), suite, files...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameData(t, base.Disks[0].Path, base.Disks[1].Path)
+		m := BootMachine(t, l, base, nil)
+		if got, want := strings.TrimSpace(m.Must("findmnt", "-no", "SOURCE", "/")), "/dev/mapper/vg0-root"; got != want {
+			t.Errorf("root is on %s; want %s", got, want)
+		}
+		if got := m.Try("systemctl", "is-system-running", "--wait"); got.Stdout != "running\n" {
+			t.Errorf("is-system-running = %q; want running\n%s", got.Stdout, m.Must("systemctl", "--failed"))
+		}
+		m.Must("mdclone-gen", "verify")
+		for attribute, want := range map[string]string{"degraded": "0", "raid_disks": "2", "metadata_version": "1.2"} {
+			if got := strings.TrimSpace(m.File("/sys/block/md0/md/" + attribute)); got != want {
+				t.Errorf("%s = %s; want %s", attribute, got, want)
 			}
-			sameData(t, base.Disks[0].Path, base.Disks[1].Path)
-			m := BootMachine(t, l, base, nil)
-			if got, want := strings.TrimSpace(m.Must("findmnt", "-no", "SOURCE", "/")), "/dev/mapper/vg0-root"; got != want {
-				t.Errorf("root is on %s; want %s", got, want)
-			}
-			if got := m.Try("systemctl", "is-system-running", "--wait"); got.Stdout != "running\n" {
-				t.Errorf("is-system-running = %q; want running\n%s", got.Stdout, m.Must("systemctl", "--failed"))
-			}
-			m.Must("mdclone-gen", "verify")
-			for attribute, want := range map[string]string{"degraded": "0", "raid_disks": "2", "metadata_version": "1.2"} {
-				if got := strings.TrimSpace(m.File("/sys/block/md0/md/" + attribute)); got != want {
-					t.Errorf("%s = %s; want %s", attribute, got, want)
-				}
-			}
-			if err := m.PowerOff(m.Context()); err != nil {
-				t.Errorf("PowerOff() = %v; want nil", err)
-			}
-		})
-	}
+		}
+		if err := m.PowerOff(m.Context()); err != nil {
+			t.Errorf("PowerOff() = %v; want nil", err)
+		}
+	})
 }
 
 // sameData tests that two members' images have the same data.
@@ -75,6 +73,7 @@ func sameData(t *testing.T, a, b string) {
 
 // TestLayer tests that a machine boots from what was done in it before, and that its base stays as it was.
 func TestLayer(t *testing.T) {
+	t.Parallel()
 	l := Lab(t)
 	base, err := l.Machine(t.Context(), "bookworm")
 	if err != nil {
