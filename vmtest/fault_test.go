@@ -124,6 +124,22 @@ func TestFaultInEachPhase(t *testing.T) {
 				r.finished()
 			})
 		}
+		t.Run("a full /run", func(t *testing.T) {
+			r := r.at(t)
+			r.Script("mkdir -p /run/mdclone; mount -t tmpfs -o size=8k full /run/mdclone; ! dd if=/dev/zero of=/run/mdclone/fill bs=4k status=none 2>/dev/null")
+			r.write("/dev/mapper/data", 4, 40)
+			r.finished()
+			r.Script("umount /run/mdclone")
+		})
+		t.Run("an array that is read-only", func(t *testing.T) {
+			r := r.at(t)
+			r.Script("dmsetup remove data")
+			r.quiet()
+			r.Must("mdadm", "--readonly", "/dev/md0")
+			r.untouched(func() { code(t, r.account(3, "backup"), "readonly") })
+			r.Script("mdadm --readwrite /dev/md0")
+			r.finished()
+		})
 	})
 }
 
