@@ -37,7 +37,7 @@ var bootCases = []bootCase{
 	{name: "power cut, clone unplugged", state: "cut", disks: strings.Fields(both), data: "current", array: "01-", once: true},
 	{name: "ended in good order, clone first", state: "ended", disks: strings.Fields(first), data: "current", array: "01-"},
 	{name: "power cut in a sync, clone first", state: "syncing", disks: strings.Fields(first), data: "current", array: "01-"},
-	{name: "stale, first", state: "stale", disks: strings.Fields(first), data: "current", array: "01-"},
+	{name: "stale, first", state: "stale", disks: strings.Fields(first), data: "current", array: "01-", once: true},
 	{name: "diverged, first", state: "diverged", disks: strings.Fields(first), data: "current", array: "01-"},
 	{name: "diverged, last", state: "diverged", disks: strings.Fields(last), data: "current", array: "01-", once: true},
 	{
@@ -46,7 +46,7 @@ var bootCases = []bootCase{
 	},
 	{
 		name: "late primaries, diverged", state: "diverged", disks: []string{"clone"}, late: []string{"p1", "p2"},
-		args: []string{"mdclone.wait=300"}, data: "current", array: "01-",
+		args: []string{"mdclone.wait=300"}, data: "current", array: "01-", once: true,
 	},
 	{
 		// initramfs-tools looks for the root file system now, with mdadm --assemble --scan, past all rules of udev

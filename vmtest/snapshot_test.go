@@ -169,8 +169,10 @@ type attackable struct {
 	start snapshot
 }
 
-// newest tells whether it runs on the newest kernel, where only what rests on the kernel is tried.
-func (a *attackable) newest() bool { return !slices.Contains(suites, a.suite) }
+// newest tells whether only what rests on the kernel is tried: on the newest one always, on the oldest unless there is time.
+func (a *attackable) newest() bool {
+	return !slices.Contains(suites, a.suite) || a.suite == suites[0] && !soaking()
+}
 
 // newAttackable boots a rig of small disks, so that an attack takes seconds.
 func newAttackable(t *testing.T, suite string, disks int) *attackable {
