@@ -37,8 +37,8 @@ func (b *Boot) wait(ctx context.Context) error {
 		return err
 	}
 	defer events.Close()
-	var keys *console
-	defer func() { keys.close() }()
+	keys := openConsole(filepath.Join(b.Root, "dev/console")) // before anybody is told to press a key
+	defer keys.close()
 	skip := false
 	for end := time.Now().Add(mostAtAll); ; {
 		pending, err := b.step(ctx, true, skip)
@@ -47,9 +47,6 @@ func (b *Boot) wait(ctx context.Context) error {
 		}
 		if !pending || skip || time.Now().After(end) {
 			return b.settle(ctx)
-		}
-		if keys == nil {
-			keys = openConsole(filepath.Join(b.Root, "dev/console"))
 		}
 		if err := events.Wait(ctx, lookAgain); err != nil {
 			return err
