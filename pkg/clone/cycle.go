@@ -279,7 +279,7 @@ func (s *session) bringIn(ctx context.Context) error {
 	}
 	s.hurry()
 	if in && m.InSync() {
-		return s.sound()
+		return errors.Join(s.endCheck(), s.sound())
 	}
 	start := s.env.Now()
 	if !in {

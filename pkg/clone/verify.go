@@ -235,6 +235,17 @@ func (s *session) awaitPass(ctx context.Context, want string) error {
 	}
 }
 
+// endCheck ends a comparison that somebody else, or a run of ours that was killed, has begun. Taking a member out would end it
+// too, but leave where it ended as the beginning of every later sync.
+func (s *session) endCheck() error {
+	action, err := s.Array.Read("sync_action")
+	if err != nil || action != "check" && action != "repair" {
+		return err
+	}
+	s.env.Log.Warnf("%s: a %s is running; it is ended", s.Array.Name, action)
+	return errors.Join(s.Array.Write("idle", "sync_action"), s.openRange())
+}
+
 // passFinished makes sure that the clone took part to the end.
 func (s *session) passFinished(want string) error {
 	m, err := s.Array.Member(s.drive.Name)
