@@ -5,6 +5,7 @@ package vmtest
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -131,13 +132,22 @@ func diskStates(t *testing.T, l *vm.Lab, suite string) map[string]vm.Machine {
 // super is the superblock on a disk of any image format.
 func super(t *testing.T, d vm.Disk) *md.Superblock {
 	t.Helper()
-	// 1.2 metadata is in the first MiB, with its bitmap
+	// 1.2 metadata is in the first MiB
 	out := t.TempDir() + "/head"
 	cmd := exec.CommandContext(t.Context(), "qemu-img", "dd", "-O", "raw", "bs=1M", "count=1", "if="+d.Path, "of="+out)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("qemu-img dd: %v: %s", err, text)
 	}
-	return readMember(t, out).Super
+	head, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const at = 8 // sector
+	s, err := md.DecodeSuperblock(head[at*512:], at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // TestBootStates requires that the states are what their names say: else the tests of booting from them show nothing.
