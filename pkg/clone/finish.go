@@ -1,0 +1,119 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// conclude ends a session and fills in its account.
+func (s *session) conclude(ctx context.Context, start time.Time) {
+	s.err = s.finish(ctx, s.err)
+	s.result.Seconds.Total = s.since(start)
+	s.result.Result = report.CodeOf(s.err).Result()
+	s.result.Reasons = report.ReasonsOf(s.err)
+	if s.err == nil {
+		s.result.Reasons = append(s.result.Reasons, s.verdict.Reasons...)
+	}
+	if report.CodeOf(s.err) != report.Refused && report.CodeOf(s.err) != report.NoDrive {
+		if e := s.env.remember(s.result, start); e != nil {
+			s.env.Log.Warnf("history: %v", e)
+		}
+	}
+}
+
+// finish puts everything back, and takes a clone out whose cycle was interrupted or whose drive failed.
+func (s *session) finish(ctx context.Context, err error) error {
+	var own *report.Error
+	why := errors.As(err, &own) && own.Exit != report.Interrupted // it had ended before the interrupt
+	switch {
+	case err == nil:
+	case ctx.Err() != nil && s.inside && !why:
+		if err = s.giveUp(); err == nil {
+			err = interrupted(context.Canceled)
+		} else {
+			err = report.Fail(report.Failed, "interrupted", "interrupted, and %s could not be taken out of %s: %w", s.drive.Name,
+				s.Array.Name, err).Hint("mdclone-early detach")
+		}
+	case ctx.Err() != nil && !why:
+		err = interrupted(context.Canceled)
+	case s.inside:
+		err = s.afterFailure(err)
+	}
+	if e := s.untune(); e != nil {
+		err = errors.Join(err, e)
+	}
+	if s.inside || s.result.CopiedBytes > 0 {
+		s.account()
+	}
+	return err
+}
+
+// afterFailure says which drive is at fault where one is. A clone whose drive has failed is taken out; one that is sound
+// stays as it is.
+func (s *session) afterFailure(err error) error {
+	state, e := s.Array.State()
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	code := reasonCode(err)
+	if _, lost := whoIsLeft(state, s.peers); len(lost) > 0 && code != "primary-failed" && code != "last-copy" {
+		err = errors.Join(s.primaryFailed(lost), err)
+	}
+	m, in := state.Member(s.drive.Name)
+	faulty := m.Has("faulty") && code != "bad-blocks" // until those are on disk too, it reads as faulty
+	if _, e := md.ReadDevice(s.drive.Path); in && e == nil && !faulty {
+		s.env.Log.Warnf("%s is still in %s: mdclone-early detach takes it out", s.drive.Name, s.Array.Name)
+		return err
+	}
+	if code != "drive-failed" {
+		err = errors.Join(driveFailed(s.drive.Name), err)
+	}
+	return errors.Join(err, s.drop(state))
+}
+
+// drop takes a clone out whose drive has failed. The ledger goes on saying that it did not leave in good order.
+func (s *session) drop(state md.State) error {
+	m, in := state.Member(s.drive.Name)
+	if !in {
+		return nil
+	}
+	if err := s.thaw(); err != nil {
+		return err
+	}
+	if !m.Has("faulty") {
+		if left, _ := whoIsLeft(state, s.peers); len(left) == 0 {
+			return nil // whatever it is, it is all that is left
+		}
+		if err := s.Array.Write("faulty", "dev-"+s.drive.Name, "state"); err != nil {
+			return err
+		}
+	}
+	return s.remove()
+}
+
+// failed tells whether the clone's drive is gone, faulty in the array, or cannot be read.
+func (s *session) failed() bool {
+	m, err := s.Array.Member(s.drive.Name)
+	if err != nil || m.Has("faulty") {
+		return true
+	}
+	_, err = md.ReadDevice(s.drive.Path)
+	return err != nil
+}
+
+func driveFailed(name string) *report.Error {
+	return report.Fail(report.Failed, "drive-failed", "%s failed or was unplugged, and is no complete clone; the array is intact", name).
+		Hint("look at the kernel log (dmesg); plug it in again and run this again")
+}
+
+// reasonCode is the code of an error's first reason; "" if it has none.
+func reasonCode(err error) string {
+	if reasons := report.ReasonsOf(err); len(reasons) > 0 {
+		return reasons[0].Code
+	}
+	return ""
+}
