@@ -24,6 +24,19 @@ func listsAny(c *md.Member, primaries []*md.Member) bool {
 	return false
 }
 
+// sawGone tells whether c was last written in an array without the slot of one of the primaries. The others that it lists
+// may have been there as drives that it was being copied to: a superblock does not tell those from drives in sync
+// (super_1_sync, drivers/md/md.c, Linux 6.12).
+func sawGone(c *md.Member, primaries []*md.Member) bool {
+	active := c.Super.ActiveSlots()
+	for _, p := range primaries {
+		if slot := p.Super.Slot(); slot >= 0 && slot < len(active) && !active[slot] {
+			return true
+		}
+	}
+	return false
+}
+
 func aheadOfArray(f Facts) (Verdict, bool) {
 	a, c := f.Primaries[0], f.Drive
 	if lists(a, c) && c.Super.Slot() >= 0 && !listsAny(c, f.Primaries) && c.Super.Events > a.Super.Events {
@@ -39,20 +52,24 @@ func cutRollback(f Facts) (Verdict, bool) {
 	return Verdict{}, false
 }
 
-// divergedDrive is a drive that was run without the primaries. What it wrote is known to its own bitmap, if that can be
-// trusted.
+// divergedDrive is a drive that was run without the primaries, or, for all that its superblock says, with one that was
+// being copied back from it. What it wrote is known to its own bitmap, if that can be trusted.
 func divergedDrive(f Facts) (Verdict, bool) {
 	c := f.Drive
+	without := "the primaries"
 	if listsAny(c, f.Primaries) {
-		return Verdict{}, false
+		if !sawGone(c, f.Primaries) {
+			return Verdict{}, false
+		}
+		without = "one of the primaries at least"
 	}
 	// a primary that was put in after the drive had left is not known to it; the ledger alone vouches for such a drive
 	if f.Ledger != nil && f.Ledger.Untouched(c) {
 		return Verdict{}, false
 	}
 	last := time.Unix(int64(c.Super.Updated), 0).UTC().Format("2006-01-02 15:04 MST")
-	v := refuse(Diverged, "ran-alone", "it was run without the primaries, last on %s (its own view of the array is %s); it may "+
-		"hold data that the array does not have", last, c.Super.View())
+	v := refuse(Diverged, "ran-alone", "it was run without %s, last on %s (its own view of the array is %s); it may "+
+		"hold data that the array does not have", without, last, c.Super.View())
 	if code, why := notHealable(f); code != "" {
 		v.say(code, "what it wrote cannot be told: %s", why)
 		return v.needsFullCopy(), true

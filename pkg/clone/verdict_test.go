@@ -139,6 +139,12 @@ func TestJudge(t *testing.T) {
 		{"ran alone, events equal", ranAlone(60), Diverged, false, "ran-alone", "", 3 * mib},
 		{"ran alone, events above", ranAlone(99), Diverged, false, "ran-alone", "", 3 * mib},
 		{"ran alone, no ledger", func(f *Facts) { ranAlone(55)(f); f.Ledger = nil }, Diverged, false, "ran-alone", "", 3 * mib},
+		{"ran with a primary that was copied back from it, the other put that one right", func(f *Facts) {
+			f.Drive.Super.Roles, f.Ledger = []uint16{0, md.RoleFaulty, 2}, nil
+		}, Diverged, false, "ran-alone", "", 2 * mib},
+		{"a primary that had failed is back, the ledger vouches for the drive", func(f *Facts) {
+			f.Drive.Super.Roles = []uint16{0, md.RoleFaulty, 2}
+		}, Stale, true, "", config.VerifyChanged, 2 * mib},
 		{"primaries replaced while it was away", func(f *Facts) {
 			for _, p := range f.Primaries {
 				p.Super.DevNumber += 3
