@@ -1,4 +1,4 @@
-// Package hooks holds what mdclone puts into the generators of boot images.
+// Package hooks holds what mdclone puts into the generators of boot images, and into systemd for the time after them.
 package hooks
 
 import (
@@ -14,3 +14,18 @@ var initramfsTools []byte
 
 // InitramfsTools is the hook for initramfs-tools 0.142 and later.
 func InitramfsTools() []byte { return append([]byte(nil), initramfsTools...) }
+
+//go:embed systemd/mdclone-report.service
+var reportUnit []byte
+
+//go:embed systemd/wants.conf
+var reportWanted []byte
+
+// Units are the files that systemd needs to report what the initramfs did, by their path below the root of the machine.
+func Units() map[string][]byte {
+	const dir = "usr/lib/systemd/system/"
+	return map[string][]byte{
+		dir + "mdclone-report.service":           append([]byte(nil), reportUnit...),
+		dir + "multi-user.target.d/mdclone.conf": append([]byte(nil), reportWanted...),
+	}
+}

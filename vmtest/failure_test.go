@@ -67,7 +67,12 @@ func (r *rig) copying(t *testing.T) *vm.Process {
 // throttle bounds what a disk takes, in bytes a second; 0 lifts it.
 func (r *rig) throttle(name string, bps int) {
 	r.t.Helper()
-	serial := r.disks[int(name[len(name)-1]-'a')].Serial
+	r.limit(r.disks[int(name[len(name)-1]-'a')].Serial, bps)
+}
+
+// limit bounds what is written to the disk with serial, in bytes per second; 0 for no bound.
+func (r *rig) limit(serial string, bps int) {
+	r.t.Helper()
 	r.qmp("block_set_io_throttle", map[string]any{"id": "/machine/peripheral/" + serial + "/virtio-backend", "bps": 0, "bps_rd": 0, "bps_wr": bps, "iops": 0, "iops_rd": 0, "iops_wr": 0})
 }
 

@@ -228,11 +228,17 @@ func (r *rig) equal() { r.t.Helper(); r.same("vda", "vdc") }
 // its caches does not count.
 func (r *rig) same(primary, member string) {
 	r.t.Helper()
-	a, b := openMember(r.t, r.disk(primary)), openMember(r.t, r.disk(member))
+	sameMembers(r.t, r.disk(primary), r.disk(member))
+}
+
+// sameMembers is same for two images.
+func sameMembers(t testing.TB, primary, member string) {
+	t.Helper()
+	a, b := openMember(t, primary), openMember(t, member)
 	defer a.file.Close()
 	defer b.file.Close()
 	if a.size != b.size || a.size == 0 {
-		r.t.Fatalf("%s mirrors %d bytes, %s %d", primary, a.size, member, b.size)
+		t.Fatalf("%s mirrors %d bytes, %s %d", primary, a.size, member, b.size)
 	}
 	left, right := make([]byte, mib), make([]byte, mib)
 	for off := int64(0); off < a.size; off += mib {
@@ -240,10 +246,10 @@ func (r *rig) same(primary, member string) {
 		_, err1 := a.file.ReadAt(left[:n], a.start+off)
 		_, err2 := b.file.ReadAt(right[:n], b.start+off)
 		if err := errors.Join(err1, err2); err != nil {
-			r.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if !bytes.Equal(left[:n], right[:n]) {
-			r.t.Errorf("%s is no copy of %s: it differs in the MiB at %d MiB", member, primary, off/mib)
+			t.Errorf("%s is no copy of %s: it differs in the MiB at %d MiB", member, primary, off/mib)
 			return
 		}
 	}

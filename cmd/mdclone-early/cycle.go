@@ -46,6 +46,8 @@ type backupCommand struct {
 	Heal    bool `long:"heal" description:"a clone that was booted on its own: undo what it wrote, incrementally, and compare all of it"`
 	Full    bool `long:"full" description:"where only a full copy is right, make one"`
 	Keep    bool `long:"keep" description:"leave the clone attached"`
+	// at boot, whoever runs this brings what is said to all consoles and the kernel's log
+	NoKernelLog bool `long:"no-kernel-log" hidden:"1"`
 }
 
 type attachCommand struct {
@@ -89,6 +91,9 @@ func (c *cycleOptions) options(wait time.Duration, verify string) (clone.Options
 
 // Execute runs backup.
 func (c *backupCommand) Execute(args []string) error {
+	if c.NoKernelLog {
+		c.env.Log.Kmsg = nil
+	}
 	o, err := c.options(c.Wait, c.Verify)
 	o.Offline, o.Keep, o.Heal, o.Full = c.Offline, c.Keep, c.Heal, c.Full
 	return c.each(args, err, !c.Keep, func(ctx context.Context, t *clone.Target) ([]*clone.Result, error) { return t.Backup(ctx, o) })

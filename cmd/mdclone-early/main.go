@@ -4,7 +4,9 @@
 // It reads /etc/mdclone/*.conf; it keeps /run/mdclone, /var/lib/mdclone (ledger, history) and, for adopt, runs mdadm and
 // blkid. In an initramfs that holds /etc/mdclone/initramfs its messages go to the kernel log too. "boot STAGE" is internal:
 // the udev rules and the scripts in the initramfs call it. With the kernel parameter mdclone=off it does nothing, nor do
-// the rules; mdclone.wait=SECONDS takes the place of boot-wait in the configuration.
+// the rules; mdclone.wait=SECONDS takes the place of boot-wait in the configuration. mdclone=backup makes the clone before
+// anything on the array is started, until mdclone.until (in seconds since 1970), with mdclone.verify=none|changed|full, and
+// waits mdclone.clone-wait=SECONDS for the drive.
 package main
 
 import (
@@ -54,7 +56,12 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 	}
 	if len(args) > 0 && args[0] == boot.Command {
 		log.Kmsg = report.OpenKmsg()
-		err := boot.New(log).Do(context.Background(), args[1:])
+		b := boot.New(log)
+		b.Stdout = stdout
+		err := b.Do(context.Background(), args[1:])
+		if args[len(args)-1] == boot.Report {
+			err = errors.Join(err, clone.NewEnv(log, nil).TakeOver())
+		}
 		log.Fail(err)
 		return report.CodeOf(err)
 	}
@@ -130,10 +137,11 @@ func (p *program) parser() (*flags.Parser, error) {
 	return parser, err
 }
 
-// begin is what every command does first: put back what a run that was killed left changed. Where that fails it is said,
+// begin is what every command does first: put back what a run that was killed left changed, and take over what another
+// system of this machine recorded. Where that fails it is said,
 // and is no reason not to do what is asked for.
 func (p *program) begin() {
-	if err := p.env.Restore(); err != nil && !errors.Is(err, fs.ErrPermission) { // a user who may only look
+	if err := errors.Join(p.env.Restore(), p.env.TakeOver()); err != nil && !errors.Is(err, fs.ErrPermission) { // a user who may only look
 		p.env.Log.Warnf("%v", err)
 	}
 }

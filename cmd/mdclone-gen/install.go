@@ -17,7 +17,7 @@ import (
 	udevrules "mdclone/udev-rules"
 )
 
-const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
+const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools, a systemd unit that reports what they did, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
 
 EXAMPLES
 mdclone-gen install
@@ -139,6 +139,10 @@ func (a *app) files(m machine, arrays []config.Array) ([]file, error) {
 	}
 	for _, path := range slices.Sorted(maps.Keys(initramfs.Scripts())) {
 		files = append(files, file{path: path, data: initramfs.Script(), mode: 0o755})
+	}
+	units := hooks.Units()
+	for _, path := range slices.Sorted(maps.Keys(units)) {
+		files = append(files, file{path: path, data: units[path], mode: 0o644})
 	}
 	self, err := a.self()
 	if err != nil {

@@ -234,15 +234,17 @@ func TestManifest(t *testing.T) {
 	for _, e := range list.Files {
 		got = append(got, e.Path)
 	}
-	const scripts = "usr/share/initramfs-tools/scripts"
+	const scripts, systemd = "usr/share/initramfs-tools/scripts", "usr/lib/systemd/system"
 	want := []string{
 		udevrules.Path, udevrules.StartPath, hooks.InitramfsToolsPath, scripts + "/init-bottom/mdclone",
-		scripts + "/init-premount/mdclone", scripts + "/local-block/mdclone", earlyPath, genPath,
+		scripts + "/init-premount/mdclone", scripts + "/local-block/mdclone", systemd + "/mdclone-report.service",
+		systemd + "/multi-user.target.d/mdclone.conf", earlyPath, genPath,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 	want = []string{
+		"usr/lib/systemd", systemd, systemd + "/multi-user.target.d",
 		"usr/share/initramfs-tools/hooks", scripts, scripts + "/init-bottom", scripts + "/init-premount", scripts + "/local-block",
 		"var", "var/lib", "var/lib/mdclone",
 	}
@@ -296,7 +298,7 @@ func TestJSON(t *testing.T) {
 		return d
 	}
 	f.run(0, "install", "--json")
-	if d := decode(); d.Result != "done" || len(d.Written) != 8 || len(d.Images) != 2 || !d.Images[0].OK || len(d.Reasons) != 0 {
+	if d := decode(); d.Result != "done" || len(d.Written) != 10 || len(d.Images) != 2 || !d.Images[0].OK || len(d.Reasons) != 0 {
 		t.Errorf("install: %+v", d)
 	}
 	f.write(earlyPath, "a new one")
@@ -307,7 +309,7 @@ func TestJSON(t *testing.T) {
 		t.Errorf("verify: %+v (-want +got):\n%s", d, diff)
 	}
 	f.run(0, "uninstall", "--json")
-	if d := decode(); d.Result != "done" || len(d.Removed) != 8 || len(d.Kept) != 1 {
+	if d := decode(); d.Result != "done" || len(d.Removed) != 10 || len(d.Kept) != 1 {
 		t.Errorf("uninstall: %+v", d)
 	}
 	f.run(2, "install", "--json", "--no-such-option")

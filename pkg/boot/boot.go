@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,9 @@ const (
 	stageHold   = "hold"
 )
 
+// Report is the stage in which the system runs, and is told what came of all that.
+const Report = "report"
+
 // Boot is the machine at its start.
 type Boot struct {
 	FS   sysfs.FS
@@ -38,6 +42,9 @@ type Boot struct {
 	Run func(ctx context.Context, name string, args ...string) (string, error)
 	// Uptime is the time since the start of the kernel, as in /proc/uptime.
 	Uptime func() (time.Duration, error)
+	// Backup makes the clones of all arrays with those options of mdclone-early backup; account is what --json prints.
+	Backup func(ctx context.Context, options []string, account, said io.Writer) (report.Code, error)
+	Stdout io.Writer
 
 	stage  string
 	params params
@@ -57,6 +64,7 @@ func New(log report.Log) *Boot {
 			err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
 			return time.Duration(t.Nano()), err
 		},
+		Backup: backup, Stdout: os.Stdout,
 	}
 }
 
@@ -85,15 +93,17 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 	case stage == stageStart:
 		_, err = b.step(ctx, false, false)
 		return err
+	case stage == Report:
+		return b.tell(b.Stdout)
 	case !early:
 		return fmt.Errorf("boot %s: only in the initramfs", stage)
 	case stage == stageWait:
 		return b.wait(ctx)
 	case stage == stageBlock:
 		_, err = b.step(ctx, true, b.endOfBlock())
-		return err
+		return errors.Join(err, b.release(ctx))
 	case stage == stageBottom:
-		return b.dropAll()
+		return errors.Join(b.dropAll(), b.release(ctx))
 	}
 	return fmt.Errorf("boot: there is no stage %q", args[0])
 }

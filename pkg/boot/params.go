@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,32 +14,81 @@ import (
 
 // params are the kernel's parameters that count here.
 type params struct {
-	off  bool
-	wait string // of mdclone.wait, "" if it is not given
+	off    bool
+	wait   string // of mdclone.wait, "" if it is not given
+	backup bool
+	// until is when a request for a backup ends, in seconds since 1970, and 0 for never: a boot loader that cannot forget
+	// its choice would make one at each boot.
+	until     int64
+	cloneWait time.Duration // how long the clone drive is waited for
+	verify    config.Verify // "" for what is configured, or is called for
+}
+
+const (
+	cloneWaitDefault = time.Minute
+	cloneWaitMost    = time.Hour
+	// untilMost is how far ahead until may lie; the clock is wrong where it is further.
+	untilMost = 24 * time.Hour
+)
+
+// expired says why a backup that is asked for is not made any more; "" if it is.
+func (p params) expired(now time.Time) string {
+	left := time.Unix(p.until, 0).Sub(now)
+	switch {
+	case p.until == 0 || left >= 0 && left <= untilMost:
+		return ""
+	case left < 0:
+		return "the choice to make a clone at boot was for an earlier boot"
+	}
+	return "the clock is wrong, or the choice to make a clone at boot was for a later one"
 }
 
 func readParams(root string) (params, error) {
-	var p params
+	p := params{cloneWait: cloneWaitDefault}
 	text, err := os.ReadFile(filepath.Join(root, "proc/cmdline"))
 	if err != nil {
 		return p, err
 	}
+	var errs []error
 	for _, word := range strings.Fields(string(text)) {
-		switch key, value, _ := strings.Cut(word, "="); key {
+		key, value, _ := strings.Cut(word, "=")
+		var err error
+		switch key {
 		case "mdclone":
-			p.off = value == "off"
+			p.off, p.backup = value == "off", value == "backup"
 		case "mdclone.wait":
 			p.wait = value
+			if value == "" || value == "0" || value == "never" {
+				continue
+			}
+			if _, err = config.ParseBootWait(value); err != nil {
+				p.wait = ""
+			}
+		case "mdclone.clone-wait":
+			p.cloneWait, err = parseCloneWait(value)
+		case "mdclone.verify":
+			p.verify, err = config.ParseVerify(value)
+		case "mdclone.until":
+			if value == "" {
+				continue // a boot loader's variable that is not set
+			}
+			if p.until, err = strconv.ParseInt(value, 10, 64); err != nil || p.until < 1 {
+				p.until, err = 1, fmt.Errorf("%q is no time in seconds since 1970", value)
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("kernel parameter %s: %w", key, err))
 		}
 	}
-	if p.wait == "" || p.wait == "0" || p.wait == "never" {
-		return p, nil
+	return p, errors.Join(errs...)
+}
+
+func parseCloneWait(text string) (time.Duration, error) {
+	n, err := strconv.Atoi(text)
+	if d := time.Duration(n) * time.Second; err == nil && d >= 0 && d <= cloneWaitMost {
+		return d, nil
 	}
-	if _, err := config.ParseBootWait(p.wait); err != nil {
-		p.wait = ""
-		return p, fmt.Errorf("kernel parameter mdclone.wait: %w", err)
-	}
-	return p, nil
+	return cloneWaitDefault, fmt.Errorf("%q is no number of seconds from 0 to %d", text, int(cloneWaitMost.Seconds()))
 }
 
 // patience is how long the primaries of an array are waited for; ok is false for never.

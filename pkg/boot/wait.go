@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/sysfs"
@@ -37,8 +34,8 @@ func (b *Boot) wait(ctx context.Context) error {
 		return err
 	}
 	defer events.Close()
-	keys := openConsole(filepath.Join(b.Root, "dev/console")) // before anybody is told to press a key
-	defer keys.close()
+	con := openConsoles(b.Root) // before anybody is told to press a key
+	defer con.close()
 	skip := false
 	for end := time.Now().Add(mostAtAll); ; {
 		pending, err := b.step(ctx, true, skip)
@@ -46,15 +43,20 @@ func (b *Boot) wait(ctx context.Context) error {
 			b.failed(err)
 		}
 		if !pending || skip || time.Now().After(end) {
-			return b.settle(ctx)
+			break
 		}
 		if err := events.Wait(ctx, lookAgain); err != nil {
 			return err
 		}
-		if skip = keys.entered(); skip {
+		if skip = con.entered(); skip {
 			b.Log.Infof("the wait is ended at the console")
 		}
 	}
+	if !b.held() {
+		return b.settle(ctx)
+	}
+	b.offline(ctx, events, con)
+	return b.release(ctx)
 }
 
 // settle lets udev finish with what has been started, so that the next script finds the volumes on it.
@@ -114,35 +116,4 @@ func (b *Boot) endOfBlock() bool {
 	}
 	up, err := b.Uptime()
 	return err == nil && up >= time.Duration(start+slumber*2/3)*time.Second
-}
-
-// console is where a person may end the wait. The nil console is never used.
-type console struct{ fd int }
-
-// openConsole is nil where there is none.
-func openConsole(path string) *console {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	// what was typed before there was a wait does not end it; where there is no terminal there is nothing to drop
-	_ = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
-	return &console{fd}
-}
-
-// entered tells whether a line was entered since the last call. The terminal stays as it is: it is line by line then,
-// which noise on a serial line does not complete as easily as it presses a key.
-func (c *console) entered() bool {
-	if c == nil {
-		return false
-	}
-	var buf [256]byte
-	n, err := unix.Read(c.fd, buf[:])
-	return err == nil && n > 0
-}
-
-func (c *console) close() {
-	if c != nil {
-		_ = unix.Close(c.fd)
-	}
 }

@@ -312,14 +312,21 @@ func (e *Env) remember(r *Result, at time.Time) error {
 	if err != nil {
 		return err
 	}
+	return e.addHistory(append(line, '\n'))
+}
+
+// historyFile has one line of JSON for each account.
+const historyFile = "history.jsonl"
+
+func (e *Env) addHistory(lines []byte) error {
 	if err := os.MkdirAll(e.VarDir(), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(e.VarDir(), "history.jsonl"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(e.VarDir(), historyFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(line, '\n'))
+	_, err = f.Write(lines)
 	return errors.Join(err, f.Close())
 }
 

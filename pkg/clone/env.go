@@ -40,8 +40,18 @@ func NewEnv(log report.Log, progress *report.Progress) *Env {
 // RunDir is for what must not survive a reboot; it is handed from the initramfs to the real root.
 func (e *Env) RunDir() string { return filepath.Join(e.Root, config.RunDir) }
 
-// VarDir is for what must survive one.
-func (e *Env) VarDir() string { return filepath.Join(e.Root, "var/lib/mdclone") }
+// VarDir is for what must survive one. An initramfs keeps it in RunDir, from where TakeOver gets it.
+func (e *Env) VarDir() string {
+	if e.EarlyBoot() {
+		return e.handedOver()
+	}
+	return e.lasting()
+}
+
+func (e *Env) handedOver() string { return filepath.Join(e.RunDir(), "var") }
+
+// lasting is what was there at the last boot, if a boot loader puts it into an initramfs.
+func (e *Env) lasting() string { return filepath.Join(e.Root, "var/lib/mdclone") }
 
 // EarlyBoot tells whether the root directory is our initramfs: the hook leaves a mark in it.
 func (e *Env) EarlyBoot() bool { return exists(filepath.Join(e.Root, config.EarlyMark)) }

@@ -46,8 +46,11 @@ func (e *Entry) Untouched(m *md.Member) bool {
 	return !e.Attached && bytes.Equal(e.Super, m.Raw)
 }
 
+// ledgerDir is in VarDir.
+const ledgerDir = "ledger"
+
 func (e *Env) entryPath(u md.UUID) string {
-	return filepath.Join(e.VarDir(), "ledger", strings.ReplaceAll(u.String(), ":", "")+".json")
+	return filepath.Join(e.VarDir(), ledgerDir, strings.ReplaceAll(u.String(), ":", "")+".json")
 }
 
 // entry reads a clone's entry; nil without one.
@@ -85,7 +88,7 @@ func decodeEntry(text []byte, u md.UUID) (*Entry, error) {
 
 // mayRecord makes sure, before anything is changed, that the ledger can be written.
 func (e *Env) mayRecord() error {
-	probe := filepath.Join(e.VarDir(), "ledger", ".probe")
+	probe := filepath.Join(e.VarDir(), ledgerDir, ".probe")
 	if err := errors.Join(writeDurably(probe, nil), removeDurably(probe)); err != nil {
 		return report.Fail(report.Refused, "no-ledger", "what happens to the clone cannot be recorded: %w", err).
 			Hint("mount what holds %s read-write", e.VarDir())

@@ -48,24 +48,31 @@ func (v *VM) DiskName(ctx context.Context, serial string) (string, error) {
 
 // Unplug takes the disk with serial away and waits until the guest has let it go.
 func (v *VM) Unplug(ctx context.Context, serial string) error {
-	from := v.monitor.count()
-	if _, err := v.monitor.do(ctx, "device_del", map[string]any{"id": serial}); err != nil {
-		return fmt.Errorf("unplug %s: %w", serial, err)
-	}
-	_, err := v.monitor.await(ctx, from, func(e Event) bool {
-		var data struct {
-			Device string `json:"device"`
-		}
-		return e.Name == "DEVICE_DELETED" && json.Unmarshal(e.Data, &data) == nil && data.Device == serial
-	})
-	if err != nil {
-		return fmt.Errorf("unplug %s: %w", serial, err)
+	if err := v.Detach(ctx, serial); err != nil {
+		return err
 	}
 	if _, err := v.agent.do(ctx, wire.Frame{Op: wire.Vanish, Path: serial}, nil); err != nil {
 		return fmt.Errorf("unplug %s: %w", serial, err)
 	}
-	node := Disk{Serial: serial}.node()
-	if _, err := v.monitor.do(ctx, "blockdev-del", map[string]any{"node-name": node}); err != nil {
+	return nil
+}
+
+// Detach takes the disk with serial away and waits until the guest's kernel has let it go. The agent need not be up.
+func (v *VM) Detach(ctx context.Context, serial string) error {
+	from := v.monitor.count()
+	_, err := v.monitor.do(ctx, "device_del", map[string]any{"id": serial})
+	if err == nil {
+		_, err = v.monitor.await(ctx, from, func(e Event) bool {
+			var data struct {
+				Device string `json:"device"`
+			}
+			return e.Name == "DEVICE_DELETED" && json.Unmarshal(e.Data, &data) == nil && data.Device == serial
+		})
+	}
+	if err == nil {
+		_, err = v.monitor.do(ctx, "blockdev-del", map[string]any{"node-name": Disk{Serial: serial}.node()})
+	}
+	if err != nil {
 		return fmt.Errorf("unplug %s: %w", serial, err)
 	}
 	return nil

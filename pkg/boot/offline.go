@@ -1,0 +1,297 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+	"mdclone/pkg/sysfs"
+)
+
+const (
+	// cycleAtMost bounds the whole cycle: a comparison of everything takes hours on large disks.
+	cycleAtMost = 12 * time.Hour
+	// stalledAtMost bounds how long nothing at all may happen in it.
+	stalledAtMost = 2 * time.Minute
+	// goneAtMost bounds how long its end is waited for: killAfter, and more for a process that cannot be killed.
+	goneAtMost = killAfter + time.Minute
+	// killAfter is how long a cycle that is asked to end may take to leave the array in good order.
+	killAfter = 2 * time.Minute
+	// countEach is how often a wait says how long it still is.
+	countEach = 10 * time.Second
+)
+
+// offline carries out mdclone=backup, before anything is started on the arrays, which the udev rule holds. It never
+// fails: the boot goes on, and the outcome says what there was.
+func (b *Boot) offline(ctx context.Context, events *sysfs.Uevents, con *consoles) {
+	b.Log.W = io.MultiWriter(con, &logFile{path: b.file(outcomeLog)})
+	if b.Log.Kmsg != nil {
+		b.Log.Kmsg = debugLevel{b.Log.Kmsg} // else whoever boots without "quiet" reads everything twice
+	}
+	o := b.cycle(ctx, events, con)
+	o.At, o.Asked = time.Now().UTC(), "backup"
+	b.show(ctx, o.text())
+	if err := b.keep(o); err != nil {
+		b.Log.Fail(err)
+	}
+}
+
+func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) outcome {
+	if text := b.params.expired(time.Now()); text != "" {
+		return why(report.Done, "expired", "%s", text)
+	}
+	if device, err := b.sleeper(); err != nil {
+		return why(report.Failed, "hibernation", "it cannot be told whether a system sleeps on a disk: %v", err)
+	} else if device != "" {
+		return why(report.Refused, "hibernation", "a system sleeps on %s (hibernation); it must be woken first", device)
+	}
+	confs, err := config.Load(b.Root)
+	if err != nil {
+		return why(report.Usage, "configuration", "%v", err)
+	}
+	if o, ok := b.awaitClones(ctx, confs, events, con); !ok {
+		return o
+	}
+	// what holds the clone so that nothing else takes it would be in the way
+	if err := errors.Join(b.dropAll(), b.noResume()); err != nil {
+		return why(report.Failed, "prepare", "%v", err)
+	}
+	b.show(ctx, "making the clone; do not unplug it; Enter ends that and boots")
+	defer func() {
+		// the clones that are here are to stay out of the arrays, whatever comes
+		if _, err := b.step(ctx, true, true); err != nil {
+			b.failed(err)
+		}
+	}()
+	return b.supervise(ctx, con)
+}
+
+// awaitClones waits until each array that has clones has one of them here, for as long as is configured. ok says that
+// there is something to do.
+func (b *Boot) awaitClones(ctx context.Context, confs []config.Array, events *sysfs.Uevents, con *consoles) (o outcome, ok bool) {
+	end, next := time.Now().Add(b.params.cloneWait), time.Time{}
+	for {
+		found, _, err := md.Scan(b.FS)
+		if err != nil {
+			return why(report.Failed, "scan", "%v", err), false
+		}
+		here, missing := present(confs, found)
+		left := time.Until(end)
+		switch {
+		case len(missing) == 0 && here > 0:
+			return outcome{}, true
+		case len(missing) == 0:
+			return why(report.Usage, "no-clone", "no clone is configured"), false
+		case left <= 0 && here > 0:
+			b.Log.Infof("going on without the clone of %s", strings.Join(missing, ", "))
+			return outcome{}, true
+		case left <= 0:
+			return why(report.NoDrive, "no-drive", "the clone of %s was not plugged in", strings.Join(missing, ", ")), false
+		}
+		if now := time.Now(); !now.Before(next) {
+			b.show(ctx, fmt.Sprintf("waiting for the clone of %s, %d s left; Enter ends that and boots", strings.Join(missing, ", "),
+				int(left.Round(time.Second).Seconds())))
+			next = now.Add(countEach)
+		}
+		if err := events.Wait(ctx, min(lookAgain, left)); err != nil {
+			return why(report.Failed, "wait", "%v", err), false
+		}
+		if con.entered() {
+			return why(report.Interrupted, "skipped", "it was skipped at the console"), false
+		}
+	}
+}
+
+// present counts the arrays that have one of their clones here, and names those that have not.
+func present(confs []config.Array, found []md.Found) (here int, missing []string) {
+	for _, c := range confs {
+		is := func(f md.Found) bool { return f.Member.Super.Array == c.UUID && c.HasClone(f.Member.Super.Device) }
+		switch {
+		case len(c.Clones) == 0:
+		case slices.ContainsFunc(found, is):
+			here++
+		default:
+			missing = append(missing, c.Name)
+		}
+	}
+	return here, missing
+}
+
+// supervise runs the cycle in a process of its own, and ends it where a person wants that or nothing happens any more.
+func (b *Boot) supervise(ctx context.Context, con *consoles) outcome {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	heard := &counter{w: io.MultiWriter(b.Log.W, b.splash(ctx))}
+	ended := make(chan outcome, 1)
+	go func() {
+		var account bytes.Buffer
+		var options []string
+		if b.params.verify != "" {
+			options = append(options, "--verify", string(b.params.verify))
+		}
+		code, err := b.Backup(ctx, options, &account, heard)
+		if err != nil {
+			ended <- why(report.Failed, "backup", "%v", err)
+			return
+		}
+		ended <- accounted(code, account.Bytes())
+	}()
+	last, since, end := "", time.Now(), time.Now().Add(cycleAtMost)
+	var cause error
+	for {
+		select {
+		case o := <-ended:
+			if cause != nil && o.Code != report.Done {
+				o.Reasons = append([]report.Reason{{Code: "ended", Text: cause.Error()}}, o.Reasons...)
+			}
+			return o
+		case <-time.After(lookAgain): // the consoles and the disks do not announce anything
+		}
+		if cause != nil {
+			if time.Since(since) > goneAtMost {
+				return why(report.Failed, "stuck", "%v, and the backup did not end for %s", cause, goneAtMost)
+			}
+			continue
+		}
+		if now := b.activity(heard); now != last {
+			last, since = now, time.Now()
+		}
+		switch {
+		case con.entered():
+			cause = errors.New("it was ended at the console")
+		case time.Since(since) > stalledAtMost:
+			cause = fmt.Errorf("nothing happened for %s", stalledAtMost)
+		case time.Now().After(end):
+			cause = fmt.Errorf("it was not done after %s", cycleAtMost)
+		}
+		if cause != nil {
+			b.show(ctx, cause.Error()+"; the array is left in good order")
+			stop(cause)
+			since = time.Now()
+		}
+	}
+}
+
+// counter counts what is written through it.
+type counter struct {
+	w io.Writer
+	n atomic.Int64
+}
+
+// Write implements io.Writer.
+func (c *counter) Write(text []byte) (int, error) {
+	c.n.Add(int64(len(text)))
+	return c.w.Write(text)
+}
+
+// backup is mdclone-early backup. Ended by ctx, it leaves the array in good order first.
+func backup(ctx context.Context, options []string, account, said io.Writer) (report.Code, error) {
+	args := append([]string{"backup", "--offline", "--json", "--no-kernel-log"}, options...)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Stdout, cmd.Stderr = account, said
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
+	cmd.WaitDelay = killAfter
+	err := cmd.Run()
+	if s := cmd.ProcessState; s != nil && s.Exited() {
+		return report.Code(s.ExitCode()), nil
+	}
+	return report.Failed, err
+}
+
+// activity changes while something happens: it is said, or the disks are read or written.
+func (b *Boot) activity(heard *counter) string {
+	var all strings.Builder
+	fmt.Fprintln(&all, heard.n.Load())
+	names, err := b.FS.List("class/block")
+	if err != nil {
+		return all.String()
+	}
+	for _, n := range names {
+		if text, err := b.FS.Read("class/block", n, "stat"); err == nil {
+			fmt.Fprintln(&all, text)
+		}
+	}
+	return all.String()
+}
+
+// held tells whether the rule keeps everything off the arrays.
+func (b *Boot) held() bool { return b.params.backup && !exists(b.file(released)) }
+
+// released is the mark that the udev rule no longer holds the arrays.
+const released = "released"
+
+// release lets what is on the arrays be started, which a change of them makes udev look at. Whoever comes to it first
+// does it: without it there is no root file system.
+func (b *Boot) release(ctx context.Context) error {
+	if !b.held() {
+		return nil
+	}
+	b.Log.Infof("the arrays are released")
+	err := b.mark(released, b.stage+"\n")
+	out, e := b.Run(ctx, "udevadm", "trigger", "--action=change", "--subsystem-match=block", "--sysname-match=md*")
+	if e != nil {
+		err = errors.Join(err, fmt.Errorf("udevadm trigger: %w: %s", e, out))
+	}
+	return errors.Join(err, b.settle(ctx))
+}
+
+// show says something on the consoles and on the splash screen, if there is one.
+func (b *Boot) show(ctx context.Context, text string) {
+	b.Log.Infof("%s", text)
+	_, _ = fmt.Fprintln(b.splash(ctx), text)
+}
+
+// logFile is appended to. What cannot be written there has been shown all the same.
+type logFile struct{ path string }
+
+// Write never fails.
+func (l *logFile) Write(text []byte) (int, error) {
+	_ = appendTo(l.path, string(text))
+	return len(text), nil
+}
+
+// splash is plymouth's, if it runs.
+func (b *Boot) splash(ctx context.Context) io.Writer {
+	if _, err := b.Run(ctx, "plymouth", "--ping"); err != nil {
+		return io.Discard
+	}
+	return splashScreen{ctx, b}
+}
+
+type splashScreen struct {
+	ctx context.Context
+	b   *Boot
+}
+
+// Write shows the text's last line; that it is not shown is no failure of what is shown.
+func (s splashScreen) Write(text []byte) (int, error) {
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	_, _ = s.b.Run(s.ctx, "plymouth", "display-message", "--text="+lines[len(lines)-1])
+	return len(text), nil
+}
+
+// debugLevel gives lines of the kernel's log the level that consoles do not show.
+type debugLevel struct{ w io.Writer }
+
+// Write replaces the level at the line's beginning.
+func (d debugLevel) Write(line []byte) (int, error) {
+	if _, rest, ok := bytes.Cut(line, []byte(">")); ok {
+		if _, err := d.w.Write(append([]byte("<7>"), rest...)); err != nil {
+			return 0, err
+		}
+		return len(line), nil
+	}
+	return d.w.Write(line)
+}

@@ -1,0 +1,254 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+func TestExpired(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, test := range []struct {
+		cmdline string
+		expired bool
+		bad     bool
+	}{
+		{"mdclone=backup", false, false},
+		{"mdclone=backup mdclone.until=", false, false},
+		{"mdclone=backup mdclone.until=1800000000", false, false},
+		{"mdclone=backup mdclone.until=1800003600", false, false},
+		{"mdclone=backup mdclone.until=1799999999", true, false},
+		{"mdclone=backup mdclone.until=1800086401", true, false}, // the clock has gone back
+		{"mdclone=backup mdclone.until=soon", true, true},
+		{"mdclone=backup mdclone.until=-5", true, true},
+		{"mdclone=backup mdclone.until=0", true, true},
+	} {
+		b, _ := fake(t, test.cmdline)
+		p, err := readParams(b.Root)
+		if got := p.expired(now) != ""; got != test.expired || (err != nil) != test.bad || !p.backup {
+			t.Errorf("%s: expired %v, %v, backup %v; want %v, an error: %v", test.cmdline, got, err, p.backup, test.expired, test.bad)
+		}
+	}
+}
+
+func TestParameters(t *testing.T) {
+	for _, test := range []struct {
+		cmdline string
+		want    params
+		bad     bool
+	}{
+		{"quiet", params{cloneWait: time.Minute}, false},
+		{"mdclone=off", params{off: true, cloneWait: time.Minute}, false},
+		{"mdclone=off mdclone=backup", params{backup: true, cloneWait: time.Minute}, false}, // as udev's rules read it
+		{"mdclone=backup mdclone.clone-wait=0", params{backup: true}, false},
+		{"mdclone.clone-wait=3601 mdclone.verify=full", params{cloneWait: time.Minute, verify: config.VerifyFull}, true},
+		{"mdclone.clone-wait=-1 mdclone.verify=some", params{cloneWait: time.Minute}, true},
+		{"xmdclone=off mdclone.x=1", params{cloneWait: time.Minute}, false},
+	} {
+		b, _ := fake(t, test.cmdline)
+		if got, err := readParams(b.Root); got != test.want || (err != nil) != test.bad {
+			t.Errorf("%s: %+v, %v; want %+v, an error: %v", test.cmdline, got, err, test.want, test.bad)
+		}
+	}
+}
+
+func TestAsleep(t *testing.T) {
+	page := func(end string) []byte { return append(make([]byte, 4086), end...) }
+	for end, want := range map[string]bool{
+		"SWAPSPACE2": false, "S1SUSPEND\x00": true, "S2SUSPEND\x00": true, "ULSUSPEND\x00": true, "LINHIB0001": true, "": false,
+	} {
+		if got := asleep(page(end)); got != want {
+			t.Errorf("asleep(%q) = %v; want %v", end, got, want)
+		}
+	}
+	if asleep(nil) {
+		t.Error("asleep(nil) = true")
+	}
+}
+
+func TestPresent(t *testing.T) {
+	array, clone, other := md.UUID{1}, md.UUID{2}, md.UUID{3}
+	found := func(array, device md.UUID) md.Found {
+		return md.Found{Member: &md.Member{Super: &md.Superblock{Array: array, Device: device}}}
+	}
+	confs := []config.Array{{Name: "none", UUID: md.UUID{9}}, {Name: "root", UUID: array, Clones: []md.UUID{clone, other}}}
+	for _, test := range []struct {
+		name    string
+		found   []md.Found
+		here    int
+		missing string
+	}{
+		{"nothing", nil, 0, "root"},
+		{"a primary", []md.Found{found(array, md.UUID{4})}, 0, "root"},
+		{"one of its clones", []md.Found{found(array, other)}, 1, ""},
+		{"a clone of another array", []md.Found{found(md.UUID{7}, clone)}, 0, "root"},
+	} {
+		here, missing := present(confs, test.found)
+		if here != test.here || strings.Join(missing, ",") != test.missing {
+			t.Errorf("%s: %d, %q; want %d, %q", test.name, here, missing, test.here, test.missing)
+		}
+	}
+}
+
+// cycled runs a cycle whose backup is do, with a person at the console.
+func cycled(t *testing.T, typed string, do func(ctx context.Context, options []string, account, said io.Writer) (report.Code, error)) (outcome, string) {
+	t.Helper()
+	b, log := fake(t, "mdclone=backup mdclone.verify=none")
+	var err error
+	if b.params, err = readParams(b.Root); err != nil {
+		t.Fatal(err)
+	}
+	b.Backup = do
+	con := &consoles{}
+	if typed != "" {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if _, err := w.WriteString(typed); err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close()
+		con.open = []*console{{fd: int(r.Fd())}}
+	}
+	return b.supervise(t.Context(), con), log.String()
+}
+
+func TestSupervise(t *testing.T) {
+	o, said := cycled(t, "", func(_ context.Context, options []string, account, said io.Writer) (report.Code, error) {
+		_, _ = io.WriteString(said, "mdclone: working\n")
+		_, _ = io.WriteString(account, `{"result":"done","reasons":[]}`)
+		if strings.Join(options, " ") != "--verify none" {
+			t.Errorf("options = %q", options)
+		}
+		return report.Done, nil
+	})
+	if o.Code != report.Done || o.Account == nil || !strings.Contains(said, "working") || o.text() != "the clone was made before anything was started" {
+		t.Errorf("done: %+v, %q, said %q", o, o.text(), said)
+	}
+	o, _ = cycled(t, "", func(_ context.Context, _ []string, account, _ io.Writer) (report.Code, error) {
+		_, _ = io.WriteString(account, `{"result":"refused","reasons":[{"code":"ran-alone","text":"it ran alone"}]}`)
+		return report.Refused, nil
+	})
+	if o.Code != report.Refused || o.remembered() || o.text() != "no clone was made before the boot (refused): it ran alone" {
+		t.Errorf("refused: %+v, %q", o, o.text())
+	}
+	o, _ = cycled(t, "", func(context.Context, []string, io.Writer, io.Writer) (report.Code, error) { return report.Code(2), nil })
+	if o.Code != report.Failed || o.Account != nil {
+		t.Errorf("without an account: %+v", o)
+	}
+	o, _ = cycled(t, "", func(context.Context, []string, io.Writer, io.Writer) (report.Code, error) {
+		return report.Failed, errors.New("signal: killed")
+	})
+	if o.Code != report.Failed || !strings.Contains(o.text(), "killed") {
+		t.Errorf("killed: %+v", o)
+	}
+}
+
+func TestSuperviseEndsAtTheConsole(t *testing.T) {
+	o, said := cycled(t, "\n", func(ctx context.Context, _ []string, account, _ io.Writer) (report.Code, error) {
+		<-ctx.Done()
+		_, _ = io.WriteString(account, `{"result":"interrupted","reasons":[{"code":"interrupted","text":"interrupted"}]}`)
+		return report.Interrupted, nil
+	})
+	if o.Code != report.Interrupted || len(o.Reasons) != 2 || o.Reasons[0].Code != "ended" || !strings.Contains(said, "good order") {
+		t.Errorf("%+v, said %q", o, said)
+	}
+}
+
+func TestRelease(t *testing.T) {
+	b, _ := fake(t, "mdclone=backup")
+	b.params.backup = true
+	var ran []string
+	b.Run = func(_ context.Context, name string, args ...string) (string, error) {
+		ran = append(ran, name+" "+args[0])
+		return "", nil
+	}
+	for range 2 {
+		if err := b.release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := strings.Join(ran, ", "); got != "udevadm trigger, udevadm settle" || b.held() {
+		t.Errorf("ran %q; want a trigger and a settle, once", got)
+	}
+	b, _ = fake(t, "mdclone=backup")
+	b.Run = func(context.Context, string, ...string) (string, error) { return "no", errors.New("exit 1") }
+	b.params.backup = true
+	if err := b.release(t.Context()); err == nil || b.held() {
+		t.Errorf("release() = %v; want an error, and the arrays released all the same", err)
+	}
+}
+
+func TestNoResume(t *testing.T) {
+	b, _ := fake(t, "")
+	if err := b.noResume(); err != nil {
+		t.Errorf("without the script's file: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(b.Root, "conf"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.noResume(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(b.Root, "conf/param.conf")); err != nil || string(text) != "resume=\nnoresume=y\n" {
+		t.Errorf("param.conf: %q, %v", text, err)
+	}
+}
+
+func TestOutcomeIsToldOnce(t *testing.T) {
+	b, _ := fake(t, "mdclone=backup")
+	var out bytes.Buffer
+	b.Stdout = &out
+	if err := b.Do(t.Context(), []string{Report}); err != nil || out.Len() > 0 {
+		t.Errorf("without an outcome: %v, %q", err, &out)
+	}
+	o := why(report.NoDrive, "no-drive", "the clone of %s was not plugged in", "root")
+	if err := errors.Join(b.keep(o), b.mark(outcomeLog, "mdclone: waiting\n")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.Do(t.Context(), []string{Report}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := "mdclone: waiting\n<4>no clone was made before the boot (failed): the clone of root was not plugged in\n"; out.String() != want {
+		t.Errorf("told %q; want %q", &out, want)
+	}
+	var line outcome
+	if text, err := os.ReadFile(b.file("var", "history.jsonl")); err != nil || json.Unmarshal(text, &line) != nil || line.Code != report.NoDrive {
+		t.Errorf("history: %s, %v", text, err)
+	}
+}
+
+func TestConsoles(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{"sys/class/tty/console/active": "tty0 ttyS9 ttyS0\n", "dev/tty0": "", "dev/ttyS0": ""} {
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	con := openConsoles(root)
+	defer con.close()
+	if n, err := con.Write([]byte("seen\n")); n != 5 || err != nil {
+		t.Errorf("Write() = %d, %v", n, err)
+	}
+	for _, name := range []string{"dev/tty0", "dev/ttyS0"} {
+		if text, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(text) != "seen\n" {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+}

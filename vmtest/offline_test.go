@@ -1,0 +1,237 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"mdclone/pkg/clone"
+	"mdclone/pkg/report"
+	"mdclone/vmtest/vm"
+)
+
+// An offlineCase is a boot with mdclone=backup.
+type offlineCase struct {
+	name  string
+	state string                    // of the disks, see states
+	disks []string                  // serials, in the order in which the machine sees them
+	args  []string                  // further kernel parameters
+	do    func(offline, *testing.T) // what a person does, before the machine is up
+	code  report.Code               // of the outcome
+	why   string                    // among its reasons
+	once  bool                      // on the first suite only, unless there is time
+}
+
+// offline is such a boot, as it runs.
+type offline struct {
+	*rig
+	disks map[string]vm.Disk
+}
+
+// looking is what the product says while it looks for the clone drive, cloning when it begins.
+const looking, cloning = "Enter ends that and boots", "making the clone"
+
+var offlineCases = []offlineCase{
+	{name: "cloned", state: "syncing", disks: strings.Fields(last), args: []string{"break=mount", "panic="}, do: offline.atTheRelease},
+	{
+		name: "absent", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=3"},
+		code: report.NoDrive, why: "no-drive",
+	},
+	{
+		name: "plugged in meanwhile", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600"},
+		do: offline.plugIn, once: true,
+	},
+	{
+		name: "skipped", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600"},
+		do: offline.skip, code: report.Interrupted, why: "skipped", once: true,
+	},
+	{
+		name: "ended in the sync", state: "syncing", disks: strings.Fields(first), args: []string{"mdclone.clone-wait=600"},
+		do: offline.endInSync, code: report.Interrupted, why: "ended",
+	},
+	{
+		name: "pulled out in the sync", state: "syncing", disks: strings.Fields(last), args: []string{"mdclone.clone-wait=600"},
+		do: offline.pullOut, code: report.Failed, why: "drive-failed",
+	},
+	{name: "diverged", state: "diverged", disks: strings.Fields(first), code: report.Refused, why: "ran-alone"},
+	{
+		name: "for an earlier boot", state: "stale", disks: strings.Fields(first), args: []string{"mdclone.until=1700000000"},
+		why: "expired", once: true,
+	},
+	{
+		// whatever becomes of the program, its script has ended
+		name: "the program was killed", state: "stale", disks: strings.Fields(first), args: []string{"break=premount", "panic="},
+		do: offline.killed, code: -1,
+	},
+	{
+		name: "by hand at a prompt", state: "stale", disks: strings.Fields(first),
+		args: []string{"break=premount", "panic=", "mdclone.until=1700000000"}, do: offline.byHand, why: "expired", once: true,
+	},
+}
+
+// TestOfflineBoot boots machines that are to make a clone before anything is started on the array. Whatever comes of it,
+// the boot goes on, and nothing was started before.
+func TestOfflineBoot(t *testing.T) {
+	for i, suite := range suites {
+		cases := slices.Clone(offlineCases)
+		if !soaking() && i > 0 {
+			cases = slices.DeleteFunc(cases, func(c offlineCase) bool { return c.once })
+		}
+		t.Run(suite, func(t *testing.T) {
+			l := Lab(t)
+			all := diskStates(t, l, suite)
+			for _, c := range cases {
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
+					c.run(t, l, all[c.state])
+				})
+			}
+		})
+	}
+}
+
+func (c offlineCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
+	boot := bootCase{disks: c.disks, args: append([]string{"mdclone=backup", "mdclone.verify=changed", "init=/usr/local/sbin/light"}, c.args...)}
+	conf, disks := boot.config(t, base)
+	conf.CPUs = 1
+	raw(t, &conf)
+	for _, d := range conf.Disks {
+		disks[d.Serial] = d
+	}
+	r := offline{&rig{Machine: LaunchIn(t, l, conf)}, disks}
+	if c.do != nil {
+		c.do(r, t)
+	}
+	r.Up()
+	if got := strings.TrimSpace(r.File(generation)); got != "current" {
+		t.Errorf("booted the data %q; want current", got)
+	}
+	if got := r.slots(); got != "01-" {
+		t.Errorf("the array is %s; want 01-", got)
+	}
+	r.nothingBefore(t)
+	if c.code >= 0 {
+		r.outcome(t, c)
+	}
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// nothingBefore requires that there was no volume before the array was released.
+func (r offline) nothingBefore(t *testing.T) {
+	t.Helper()
+	var released float64 // seconds since the kernel's start, as is
+	for _, line := range strings.Split(r.Must("dmesg"), "\n") {
+		if at, text, ok := strings.Cut(strings.TrimPrefix(line, "["), "] "); ok && strings.Contains(text, "the arrays are released") {
+			released, _ = strconv.ParseFloat(strings.TrimSpace(at), 64)
+		}
+	}
+	seen := r.Script("udevadm info --query=property --name=/dev/dm-0 | sed -n s/USEC_INITIALIZED=//p")
+	volume, err := strconv.ParseFloat(strings.TrimSpace(seen), 64)
+	const skew = 0.1 // of the two clocks
+	if volume /= 1e6; err != nil || released == 0 || volume < released-skew {
+		t.Errorf("the volume was there at %.3f s (%v), the array was released at %.3f s", volume, err, released)
+	}
+}
+
+// outcome requires that the running system is told what came of it.
+func (r offline) outcome(t *testing.T, c offlineCase) {
+	t.Helper()
+	var o struct {
+		Code    report.Code
+		Reasons []report.Reason
+		Account *clone.Result
+	}
+	if err := json.Unmarshal([]byte(r.File("/run/mdclone/boot.json")), &o); err != nil {
+		t.Fatal(err)
+	}
+	if o.Code != c.code {
+		t.Errorf("the outcome is %+v; want code %d", o, c.code)
+	}
+	if c.why != "" && !slices.ContainsFunc(o.Reasons, func(why report.Reason) bool { return why.Code == c.why }) {
+		t.Errorf("the reasons are %+v; want %s", o.Reasons, c.why)
+	}
+	if told := r.Must("mdclone-early", "boot", "report"); c.why != "" && !strings.Contains(told, o.Reasons[0].Text) {
+		t.Errorf("the report does not give the reason:\n%s", told)
+	}
+	if got := r.Must("mdclone-early", "boot", "report"); got != "" {
+		t.Errorf("a second report says %q", got)
+	}
+	last := slices.Collect(strings.Lines(r.File("/var/lib/mdclone/history.jsonl")))
+	if entry := last[len(last)-1]; !strings.Contains(entry, c.why) || !strings.Contains(entry, `"result":"`+c.code.Result()+`"`) {
+		t.Errorf("the history ends with\n%s; want %s, %s", entry, c.code.Result(), c.why)
+	}
+}
+
+// atTheRelease compares the disks in the moment in which the array was released and nothing is mounted yet.
+func (r offline) atTheRelease(t *testing.T) {
+	r.await(t, "(initramfs)")
+	sameMembers(t, r.disks["p1"].Path, r.disks[vm.CloneSerial].Path)
+	r.enter(t, "exit")
+}
+
+func (r offline) plugIn(t *testing.T) {
+	r.await(t, looking)
+	if err := r.Attach(r.Context(), r.disks[vm.CloneSerial]); err != nil {
+		t.Fatal(err)
+	}
+	r.await(t, cloning)
+}
+
+func (r offline) skip(t *testing.T) {
+	r.await(t, looking)
+	r.enter(t, "")
+}
+
+// inSync waits until the clone is being copied to, slowly.
+func (r offline) inSync(t *testing.T) {
+	t.Helper()
+	r.limit(vm.CloneSerial, mib)
+	r.await(t, "copying to ")
+}
+
+func (r offline) endInSync(t *testing.T) {
+	r.inSync(t)
+	r.enter(t, "")
+}
+
+func (r offline) pullOut(t *testing.T) {
+	r.inSync(t)
+	if err := r.Detach(r.Context(), vm.CloneSerial); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// killed has the program do nothing at the place where it would make the clone and release the array.
+func (r offline) killed(t *testing.T) {
+	r.await(t, "(initramfs)")
+	r.enter(t, "printf '#!/bin/sh\nexit 0\n' > /scripts/init-premount/mdclone")
+	r.enter(t, "exit")
+}
+
+// byHand makes the clone as a person would, while the hold keeps everything off the array.
+func (r offline) byHand(t *testing.T) {
+	r.await(t, "(initramfs)")
+	r.enter(t, "mdclone-early backup --offline --verify changed")
+	r.await(t, "safe to unplug")
+	r.enter(t, "exit")
+}
+
+func (r offline) enter(t *testing.T, line string) {
+	t.Helper()
+	if err := r.Type(line + "\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r offline) await(t *testing.T, text string) {
+	t.Helper()
+	if err := r.AwaitConsole(r.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+}
