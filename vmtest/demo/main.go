@@ -52,6 +52,8 @@ type demo struct {
 	out   io.Writer
 	dir   string
 	start time.Time
+	lab   *vm.Lab
+	conf  vm.Config
 	vm    *vm.VM
 	steps int
 }
@@ -77,7 +79,7 @@ func (d *demo) user(command string) error {
 }
 
 func (d *demo) show() error {
-	for _, part := range []func() error{d.boot, d.adopt, d.unplug, d.backup, d.compare} {
+	for _, part := range []func() error{d.boot, d.adopt, d.unplug, d.backup, d.compare, d.offline} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -95,7 +97,8 @@ func (d *demo) end() error {
 
 func (d *demo) boot() error {
 	d.step("Building a Debian 12 machine, root on LVM on RAID1, with mdclone installed (once; kept in the cache)")
-	lab, err := vm.NewLab(d.ctx, func(format string, args ...any) {
+	var err error
+	d.lab, err = vm.NewLab(d.ctx, func(format string, args ...any) {
 		if line := fmt.Sprintf(format, args...); strings.HasPrefix(line, "build") {
 			fmt.Fprintf(d.out, "   %s\n", line)
 		}
@@ -103,21 +106,20 @@ func (d *demo) boot() error {
 	if err != nil {
 		return err
 	}
-	files, err := lab.Product(d.ctx, d.dir)
+	files, err := d.lab.Product(d.ctx, d.dir)
 	if err != nil {
 		return err
 	}
 	conf := "array = " + vm.MachineArray + "\nmax-sectors-kb = " + pinKB + "\n"
-	base, err := lab.Machine(d.ctx, suite, append(files, vm.File{Path: "/etc/mdclone/root.conf", Data: []byte(conf)})...)
+	base, err := d.lab.Machine(d.ctx, suite, append(files, vm.File{Path: "/etc/mdclone/root.conf", Data: []byte(conf)})...)
 	if err != nil {
 		return err
 	}
 	d.step("Booting it (emulated, so slower than yours). Its initramfs pins the array before LVM starts")
-	c, err := base.Config(d.ctx, d.dir)
-	if err != nil {
+	if d.conf, err = base.Config(d.ctx, d.dir); err != nil {
 		return err
 	}
-	if d.vm, err = lab.Start(d.ctx, c); err != nil {
+	if d.vm, err = d.lab.Start(d.ctx, d.conf); err != nil {
 		return err
 	}
 	return d.user("grep . /sys/block/md0/queue/max_sectors_kb /sys/block/dm-0/queue/max_sectors_kb; findmnt -no SOURCE /; sed -n 2,3p /proc/mdstat")
@@ -181,7 +183,43 @@ func (d *demo) compare() error {
 	if _, err := d.vm.Plug(d.ctx, vm.Disk{Serial: "clone", Path: d.dir + "/clone.img"}); err != nil {
 		return err
 	}
-	if err := d.user("mdclone-early backup --verify full && mdclone-early status"); err != nil {
+	return d.user("mdclone-early backup --verify full && mdclone-early status")
+}
+
+// offline boots the machine anew. What its boot image would hold after "mdclone-gen install", and the ledger that vouches for
+// the clone, is laid over the image: making it anew takes minutes in an emulated machine.
+func (d *demo) offline() error {
+	d.step("Offline: 16 MiB change, and the machine is started with mdclone=backup, the clone plugged in")
+	if err := d.user("dd if=/dev/urandom of=/var/data bs=1M count=16 conv=fsync status=none"); err != nil {
+		return err
+	}
+	r, err := d.vm.Sh(d.ctx, "ls /etc/mdclone/root.conf /usr/lib/udev/rules.d/63-mdclone.rules /var/lib/mdclone/ledger/*")
+	if err != nil {
+		return err
+	}
+	c := d.conf
+	for _, name := range strings.Fields(r.Stdout) {
+		text, err := d.vm.ReadFile(d.ctx, name)
+		if err != nil {
+			return err
+		}
+		c.Files = append(c.Files, vm.File{Path: name, Data: text})
+	}
+	if err := errors.Join(r.Err(), d.vm.PowerOff(d.ctx)); err != nil {
+		return err
+	}
+	c.Args = append(c.Args, "quiet", "mdclone=backup")
+	c.Disks = append(c.Disks, vm.Disk{Serial: "clone", Path: d.dir + "/clone.img"})
+	if d.vm, err = d.lab.Start(d.ctx, c); err != nil {
+		return err
+	}
+	fmt.Fprintln(d.out, "   the console, before LVM:")
+	for _, line := range strings.Split(d.vm.Console(), "\n") {
+		if strings.Contains(line, "mdclone: ") && !strings.Contains(line, "%") {
+			fmt.Fprintf(d.out, "   %s\n", line[strings.Index(line, "mdclone: "):])
+		}
+	}
+	if err := d.user("systemctl start mdclone-report; tail -n 1 /var/lib/mdclone/history.jsonl; mdclone-early status"); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.out, "\nDone in %s. Nothing is left behind but the cache.\n", time.Since(d.start).Round(time.Second))
