@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"mdclone/pkg/md"
 	"mdclone/vmtest/vm"
@@ -58,7 +59,9 @@ var states = []struct{ name, script string }{
 	{"ahead", `up $A $B $C; put current; mdadm $md --fail $A; mdadm $md --fail $B; put newest`},
 	{"rollback", `up $A $B $C; leave; put current; fill; mdadm --stop $md
 		up $C; put own; slow; echo 0-11 > $sys/bitmap_set_bits # what the primaries have changed: simply all of it
-		mdadm $md --re-add $A; mdadm $md --re-add $B; syncing $A; syncing $B; cut`},
+		# both before the sync begins: a member that comes later waits for the end of it
+		echo frozen > $sys/sync_action; mdadm $md --re-add $A; mdadm $md --re-add $B; echo idle > $sys/sync_action
+		syncing $A; syncing $B; cut`},
 }
 
 // stateLibrary is what the scripts use. The members are reached through device-mapper, which can end them all at once: mdadm
@@ -83,6 +86,9 @@ cut() {
 disk $P1 a; disk $P2 b; disk $CLONE c
 A=/dev/mapper/a B=/dev/mapper/b C=/dev/mapper/c
 `
+
+// stateAtMost bounds the making of one state: a hundred times what it takes.
+const stateAtMost = 10 * time.Minute
 
 // stateEnd leaves the guest as it was.
 const stateEnd = `
@@ -112,12 +118,14 @@ func diskStates(t *testing.T, l *vm.Lab, suite string) map[string]vm.Machine {
 			if err != nil {
 				return err
 			}
-			r, err := p.Wait(ctx)
+			bounded, cancel := context.WithTimeout(ctx, stateAtMost)
+			r, err := p.Wait(bounded)
+			cancel()
 			if err == nil {
 				err = r.Err()
 			}
 			if err != nil {
-				return fmt.Errorf("state %s: %w", state.name, err)
+				return fmt.Errorf("state %s: %w\n%s", state.name, err, p.Stderr())
 			}
 		}
 		return nil
