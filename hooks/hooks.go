@@ -1,4 +1,5 @@
-// Package hooks holds what mdclone puts into the generators of boot images, and into systemd for the time after them.
+// Package hooks holds what mdclone puts into the generators of boot images and of GRUB's menu, and into systemd for the time
+// after them.
 package hooks
 
 import (
@@ -29,3 +30,13 @@ func Units() map[string][]byte {
 		dir + "multi-user.target.d/mdclone.conf": append([]byte(nil), reportWanted...),
 	}
 }
+
+// GrubPath is the script that grub-mkconfig runs after those of GRUB itself, below the root of the machine. What it makes
+// is the last of the menu, so that the numbers of the others stay.
+const GrubPath = "etc/grub.d/42_mdclone"
+
+//go:embed grub/42_mdclone
+var grub []byte
+
+// Grub is that script, for the grub-mkconfig of GRUB 2.06 and later.
+func Grub() []byte { return append([]byte(nil), grub...) }

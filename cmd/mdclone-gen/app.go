@@ -7,28 +7,45 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jessevdk/go-flags"
+	"golang.org/x/sys/unix"
 
 	"mdclone/pkg/report"
 )
 
 // app is what all commands share. Its function fields are there for tests.
 type app struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	log            report.Log
 	euid           func() int
-	self           func() (string, error)                        // file name of the running program
-	command        func(root, name string, args ...string) error // runs a program of the machine below root
-	udevRuns       func() bool                                   // is there a udev daemon to be told about new rules
-	document       *document                                     // what a command had to say as JSON
+	self           func() (string, error)                                  // file name of the running program
+	command        func(root, name string, args ...string) error           // runs a program of the machine below root
+	output         func(root, name string, args ...string) (string, error) // likewise, for what it prints on stdout
+	udevRuns       func() bool                                             // is there a udev daemon to be told about new rules
+	terminal       func() bool                                             // is there somebody to ask
+	now            func() time.Time
+	rtc            func() time.Time // the hardware clock taken for UTC, zero without one
+	document       *document        // what a command had to say as JSON
 }
 
-func newApp(stdout, stderr io.Writer) *app {
-	a := &app{stdout: stdout, stderr: stderr, log: report.Log{W: stderr}, euid: os.Geteuid, self: executable}
-	a.command = func(root, name string, args ...string) error { return runIn(stderr, root, name, args...) }
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
+	a := &app{
+		stdin: stdin, stdout: stdout, stderr: stderr, log: report.Log{W: stderr}, euid: os.Geteuid, self: executable,
+		now: time.Now, rtc: hardwareClock,
+	}
+	a.command = func(root, name string, args ...string) error { return runIn(stderr, stderr, root, name, args...) }
+	a.output = func(root, name string, args ...string) (string, error) {
+		var out strings.Builder
+		err := runIn(&out, stderr, root, name, args...)
+		return out.String(), err
+	}
+	a.terminal = func() bool { return isTerminal(stdin) && isTerminal(stderr) }
 	a.udevRuns = func() bool {
 		_, err := os.Stat("/run/udev/control")
 		return err == nil
@@ -48,10 +65,33 @@ func executable() (string, error) {
 	return "", err
 }
 
-// runIn runs a program inside root; all that it prints goes to output.
-func runIn(output io.Writer, root, name string, args ...string) error {
+// isTerminal tells whether a stream of this process is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// hardwareClock reads the clock that the kernel will take for UTC when it boots (CONFIG_RTC_HCTOSYS_DEVICE).
+func hardwareClock() time.Time {
+	text, err := os.ReadFile("/sys/class/rtc/rtc0/since_epoch")
+	if err != nil {
+		return time.Time{}
+	}
+	seconds, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0)
+}
+
+// runIn runs a program inside root.
+func runIn(stdout, stderr io.Writer, root, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = output, output
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.Dir = "/"
 	// hooks and update-initramfs need sbin; a TMPDIR may not exist inside root
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -124,6 +164,7 @@ func (a *app) parser() (*flags.Parser, error) {
 		{"install", "put mdclone into the machine and its boot images", installDescription, &installCommand{app: a}},
 		{"uninstall", "take it out again", uninstallDescription, &uninstallCommand{app: a}},
 		{"verify", "is what is in the boot images what is configured?", verifyDescription, &verifyCommand{app: a}},
+		{"boot-once", "let the next boot, and only that, make the clone before anything runs", bootOnceDescription, &bootOnceCommand{app: a}},
 	} {
 		if _, err := parser.AddCommand(c.name, c.short, c.long, c.data); err != nil {
 			return nil, err
@@ -132,7 +173,7 @@ func (a *app) parser() (*flags.Parser, error) {
 	return parser, nil
 }
 
-const longDescription = `Puts mdclone into a machine and its boot images (initramfs-tools), tells whether what is in the images is what is configured in /etc/mdclone, and takes it out again. See "mdclone-gen COMMAND --help".
+const longDescription = `Puts mdclone into a machine and its boot images (initramfs-tools), tells whether what is in the images is what is configured in /etc/mdclone, and takes it out again. With boot-once the next boot makes the clone before anything runs. See "mdclone-gen COMMAND --help".
 
 EXIT STATUS
-0 done, or nothing to do; 1 failed, or the images are not as configured; 2 wrong arguments or configuration`
+0 done, or nothing to do; 1 failed, or the images are not as configured; 2 wrong arguments or configuration; 3 refused, nothing was changed`

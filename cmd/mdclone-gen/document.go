@@ -17,6 +17,8 @@ type document struct {
 	Removed []string        `json:"removed,omitempty"` // uninstall
 	Kept    []string        `json:"kept,omitempty"`    // uninstall: what stays on purpose
 	Images  []imageReport   `json:"images,omitempty"`
+	Next    *choice         `json:"next_boot,omitempty"` // boot-once: what was chosen
+	Undone  []string        `json:"undone,omitempty"`    // boot-once --undo: what was there of a choice
 
 	good string // what is said of an image without differences
 }

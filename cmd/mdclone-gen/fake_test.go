@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
@@ -47,6 +48,7 @@ type fake struct {
 	stderr bytes.Buffer
 	ran    []string // what was run instead of processes
 	fail   error    // what update-initramfs returns
+	grub   *fakeGrub
 	app    *app
 }
 
@@ -74,11 +76,15 @@ func newFake(t testing.TB) *fake {
 			t.Fatal(err)
 		}
 	}
-	f.app = newApp(&f.stdout, &f.stderr)
+	f.app = newApp(strings.NewReader(""), &f.stdout, &f.stderr)
 	f.app.euid = func() int { return 0 }
 	f.app.self = func() (string, error) { return self, nil }
 	f.app.udevRuns = func() bool { return true }
 	f.app.command = f.command
+	f.app.output = f.output
+	f.app.terminal = func() bool { return false }
+	f.app.now = func() time.Time { return time.Unix(1_000_000, 0) }
+	f.app.rtc = func() time.Time { return time.Time{} }
 	return f
 }
 
@@ -138,6 +144,11 @@ func (f *fake) says(out *bytes.Buffer, text string) {
 // command stands for processes.
 func (f *fake) command(root, name string, args ...string) error {
 	f.ran = append(f.ran, strings.Join(append([]string{name}, args...), " "))
+	if f.grub != nil && root == f.root {
+		if err := f.grubCommand(name, args); err != nil {
+			return err
+		}
+	}
 	if name != "/"+updateInitramfs {
 		return nil
 	}
@@ -155,6 +166,14 @@ func (f *fake) command(root, name string, args ...string) error {
 		f.makeImage(strings.TrimPrefix(filepath.Base(k), "vmlinuz-"))
 	}
 	return nil
+}
+
+// output stands for processes that are asked something.
+func (f *fake) output(root, name string, args ...string) (string, error) {
+	if f.grub == nil || root != f.root {
+		return "", errors.New("there is no such program")
+	}
+	return f.grubOutput(name, args)
 }
 
 // makeImage makes one boot image, as mkinitramfs would.

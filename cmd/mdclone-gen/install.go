@@ -17,7 +17,7 @@ import (
 	udevrules "mdclone/udev-rules"
 )
 
-const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools, a systemd unit that reports what they did, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
+const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools, a systemd unit that reports what they did, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Where GRUB is, its menu gets an entry that makes the clone before anything runs (see boot-once). Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
 
 EXAMPLES
 mdclone-gen install
@@ -66,6 +66,11 @@ func (c *installCommand) install(args []string, doc *document) error {
 		return err
 	}
 	c.app.reload(m)
+	if m.usesGrub() && m.exists("boot") {
+		if err := m.writeState(); err != nil {
+			return err
+		}
+	}
 	if c.Update == "never" {
 		c.app.log.Infof("the boot images are as they were; run update-initramfs -u -k all, then mdclone-gen verify")
 		return nil
@@ -73,7 +78,13 @@ func (c *installCommand) install(args []string, doc *document) error {
 	if err := c.app.updateImages(m); err != nil {
 		return err
 	}
-	return c.app.verifyImages(m, arrays, nil, doc, "the messages of update-initramfs above may say why")
+	if err := c.app.verifyImages(m, arrays, nil, doc, "the messages of update-initramfs above may say why"); err != nil {
+		return err
+	}
+	if m.usesGrub() && m.hasMenu() { // last: what the boot images do for every boot does not wait for an entry of the menu
+		return c.app.updateMenu(m)
+	}
+	return nil
 }
 
 // file is something to install.
@@ -143,6 +154,9 @@ func (a *app) files(m machine, arrays []config.Array) ([]file, error) {
 	units := hooks.Units()
 	for _, path := range slices.Sorted(maps.Keys(units)) {
 		files = append(files, file{path: path, data: units[path], mode: 0o644})
+	}
+	if m.usesGrub() {
+		files = append(files, file{path: hooks.GrubPath, data: hooks.Grub(), mode: 0o755})
 	}
 	self, err := a.self()
 	if err != nil {

@@ -274,13 +274,13 @@ func TestReload(t *testing.T) {
 func TestRunIn(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	if err := runIn(&out, "/", "sh", "-c", "echo out; echo err >&2; echo $PATH"); err != nil {
+	if err := runIn(&out, &out, "/", "sh", "-c", "echo out; echo err >&2; echo $PATH"); err != nil {
 		t.Fatal(err)
 	}
 	if got := out.String(); !strings.HasPrefix(got, "out\nerr\n") || !strings.Contains(got, ":/usr/sbin:") {
 		t.Errorf("output = %q", got)
 	}
-	if err := runIn(&out, "/", filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+	if err := runIn(&out, &out, "/", filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a program that is not there: %v", err)
 	}
 }

@@ -1,8 +1,8 @@
 // Mdclone-gen puts mdclone into a machine and its boot images, tells whether what is in the images is what is configured,
-// and takes it out again.
+// takes it out again, and lets the next boot make the clone.
 //
-// It reads /etc/mdclone/NAME.conf and writes /usr/lib/udev/rules.d/63-mdclone.rules, the hook of initramfs-tools, both
-// programs, and /var/lib/mdclone/installed, the list of what it wrote.
+// It reads /etc/mdclone/NAME.conf and writes /usr/lib/udev/rules.d/63-mdclone.rules, the hook of initramfs-tools, a script
+// for GRUB's menu, both programs, and /var/lib/mdclone/installed, the list of what it wrote.
 package main
 
 import (
@@ -15,6 +15,6 @@ var version = "unknown"
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
-	return int(newApp(stdout, stderr).main(args))
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return int(newApp(stdin, stdout, stderr).main(args))
 }

@@ -8,11 +8,12 @@ import (
 	"slices"
 	"syscall"
 
+	"mdclone/hooks"
 	"mdclone/pkg/config"
 	"mdclone/pkg/report"
 )
 
-const uninstallDescription = `Removes what mdclone-gen install wrote, as listed in /var/lib/mdclone/installed, makes all boot images anew and checks that nothing of mdclone is left in them. The configuration in /etc/mdclone and the ledger in /var/lib/mdclone stay, unless --purge says otherwise: without them a clone cannot be recognised any more. The arrays and the clones are not touched.
+const uninstallDescription = `Removes what mdclone-gen install wrote, as listed in /var/lib/mdclone/installed, makes all boot images and GRUB's menu anew and checks that nothing of mdclone is left in the images. The configuration in /etc/mdclone and the ledger in /var/lib/mdclone stay, unless --purge says otherwise: without them a clone cannot be recognised any more. The arrays and the clones are not touched.
 
 EXAMPLES
 mdclone-gen uninstall
@@ -51,6 +52,11 @@ func (c *uninstallCommand) uninstall(args []string, doc *document) error {
 		c.app.log.Infof("nothing was installed by mdclone-gen: there is no %s", m.path(manifestPath))
 		return c.leave(m, list, doc)
 	}
+	if c.Update == "auto" { // while there is still what a choice of the next boot would start
+		if _, err := c.app.undo(m); err != nil {
+			return err
+		}
+	}
 	for _, e := range list.Files {
 		if err := c.app.removeFile(m, e, doc); err != nil {
 			return err
@@ -58,6 +64,9 @@ func (c *uninstallCommand) uninstall(args []string, doc *document) error {
 	}
 	c.app.reload(m)
 	if err := c.images(m, doc); err != nil {
+		return err
+	}
+	if err := c.menu(m, list, doc); err != nil {
 		return err
 	}
 	// last, so that a run that failed can be repeated
@@ -117,6 +126,25 @@ func (c *uninstallCommand) images(m machine, doc *document) error {
 			bad, len(doc.Images))
 	}
 	return nil
+}
+
+// menu takes the entry out of GRUB's menu, and then what it loads.
+func (c *uninstallCommand) menu(m machine, list manifest, doc *document) error {
+	if list.find(hooks.GrubPath) != nil && m.hasMenu() {
+		if c.Update == "never" {
+			c.app.log.Infof("GRUB's menu is as it was; run update-grub")
+		} else if err := c.app.updateMenu(m); err != nil {
+			return err
+		}
+	}
+	err := os.Remove(m.path(stateImage))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil:
+		doc.Removed = append(doc.Removed, m.path(stateImage))
+	}
+	return err
 }
 
 // leave removes, or says that it keeps, configuration and ledger, and removes the folders that install made, if they are
