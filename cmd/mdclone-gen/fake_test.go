@@ -49,6 +49,7 @@ type fake struct {
 	ran    []string // what was run instead of processes
 	fail   error    // what update-initramfs returns
 	grub   *fakeGrub
+	sdboot *fakeSystemdBoot
 	app    *app
 }
 
@@ -149,6 +150,11 @@ func (f *fake) command(root, name string, args ...string) error {
 			return err
 		}
 	}
+	if f.sdboot != nil && root == f.root {
+		if err := f.sdbootCommand(name, args); err != nil {
+			return err
+		}
+	}
 	if name != "/"+updateInitramfs {
 		return nil
 	}
@@ -170,10 +176,14 @@ func (f *fake) command(root, name string, args ...string) error {
 
 // output stands for processes that are asked something.
 func (f *fake) output(root, name string, args ...string) (string, error) {
-	if f.grub == nil || root != f.root {
-		return "", errors.New("there is no such program")
+	switch {
+	case root != f.root:
+	case f.sdboot != nil && name == "/"+bootctl:
+		return f.sdbootOutput(args)
+	case f.grub != nil:
+		return f.grubOutput(name, args)
 	}
-	return f.grubOutput(name, args)
+	return "", errors.New("there is no such program")
 }
 
 // makeImage makes one boot image, as mkinitramfs would.

@@ -127,8 +127,7 @@ func (a *app) chooseGrub(m machine, until int64) (kept string, err error) {
 		return "", err
 	}
 	if other := env[nextEntry]; other != "" && other != entryID {
-		return "", report.Fail(report.Refused, "other-choice", "the next boot is chosen already, by somebody else: %s", other).
-			Hint("boot that first, or take it back: grub-editenv - unset %s", nextEntry)
+		return "", otherChoice(other, "grub-editenv - unset "+nextEntry)
 	}
 	if err := m.writeState(); err != nil {
 		return "", err

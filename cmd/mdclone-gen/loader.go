@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf16"
+
+	"mdclone/pkg/report"
 )
 
 // loader is the boot loader that starts the machine.
@@ -51,6 +53,12 @@ func efiString(data []byte) string {
 		}
 	}
 	return string(utf16.Decode(units))
+}
+
+// otherChoice refuses to take the place of what somebody else has chosen.
+func otherChoice(entry, undo string) error {
+	return report.Fail(report.Refused, "other-choice", "the next boot is chosen already, by somebody else: %s", entry).
+		Hint("boot that first, or take it back: %s", undo)
 }
 
 // lifetime is how long a choice of the next boot holds.

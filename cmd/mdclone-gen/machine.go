@@ -99,8 +99,13 @@ func (m machine) mkdirs(folder string) ([]string, error) {
 
 // write replaces a file, whole or not at all; its folder is there.
 func (m machine) write(name string, data []byte, mode fs.FileMode) error {
+	return m.replace(name, data, renameio.WithStaticPermissions(mode))
+}
+
+// replace is write with what renameio is to do about permissions.
+func (m machine) replace(name string, data []byte, options ...renameio.Option) error {
 	path := m.path(name)
-	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(mode))
+	f, err := renameio.NewPendingFile(path, append(options, renameio.WithTempDir(filepath.Dir(path)))...)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
