@@ -62,8 +62,8 @@ func (l *Lab) CloneMachine(ctx context.Context, suite string, files func(clone m
 	return l.machine(ctx, suite, names, files(m.Super.Device))
 }
 
-func (l *Lab) machine(ctx context.Context, suite string, names []string, files []File) (Machine, error) {
-	root, err := l.root(ctx, suite)
+func (l *Lab) machine(ctx context.Context, suite string, names []string, files []File, more ...string) (Machine, error) {
+	root, err := l.root(ctx, suite, more...)
 	if err != nil {
 		return Machine{}, err
 	}

@@ -12,12 +12,15 @@ import (
 
 // Config is a virtual machine to start.
 type Config struct {
-	Suite string   // the Debian suite whose bare guest boots, if Image is zero; bookworm by default
-	Image Image    // what boots instead
-	Files []File   // laid over the initramfs, besides the agent in a bare guest
-	Args  []string // more kernel parameters
-	Load  []string // more modules that a bare guest loads at boot
-	Fio   bool     // fio in a bare guest, whose boot takes longer then
+	Suite string // the Debian suite whose bare guest boots, if Image is zero; bookworm by default
+	Image Image  // what boots instead
+	// Firmware lets the machine start by itself, from a disk whose device has a bootindex: nothing of the above counts then,
+	// nor do Files, Args and Load.
+	Firmware bool
+	Files    []File   // laid over the initramfs, besides the agent in a bare guest
+	Args     []string // more kernel parameters
+	Load     []string // more modules that a bare guest loads at boot
+	Fio      bool     // fio in a bare guest, whose boot takes longer then
 
 	Disks  []Disk // named vda, vdb, ... in this order, by bus
 	Memory int    // MiB, 1024 by default
@@ -70,8 +73,10 @@ func qemuArgs(c Config, accel string) ([]string, error) {
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fdQMP), "-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", fdAgent),
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + wire.Port,
-		"-kernel", c.Image.Kernel, "-initrd", c.Image.Initrd,
-		"-append", strings.Join(append(slices.Clone(kernelArgs), c.Args...), " "),
+	}
+	if !c.Firmware {
+		args = append(args, "-kernel", c.Image.Kernel, "-initrd", c.Image.Initrd,
+			"-append", strings.Join(append(slices.Clone(kernelArgs), c.Args...), " "))
 	}
 	if c.Watchdog {
 		args = append(args, "-device", "i6300esb", "-action", "watchdog=poweroff")

@@ -80,6 +80,18 @@ func TestQEMUArgs(t *testing.T) {
 	}
 }
 
+func TestQEMUArgsFirmware(t *testing.T) {
+	args, err := qemuArgs(Config{Image: Image{Kernel: "/k", Initrd: "/i"}, Firmware: true}, "tcg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, option := range []string{"-kernel", "-initrd", "-append"} {
+		if slices.Contains(args, option) {
+			t.Errorf("qemuArgs: %s among %q; want the machine to start by itself", option, args)
+		}
+	}
+}
+
 func TestQEMUArgsRefuses(t *testing.T) {
 	for name, d := range map[string]Disk{
 		"no serial":         {Path: "/a"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -76,13 +77,17 @@ func identity(agent string) []File {
 	}
 }
 
-// root returns a directory with suite installed, and the initramfs that its own update-initramfs made.
-func (l *Lab) root(ctx context.Context, suite string) (string, error) {
+// root returns a directory with suite and more packages installed, and the initramfs that its own update-initramfs made.
+func (l *Lab) root(ctx context.Context, suite string, more ...string) (string, error) {
 	_, sum, err := loadAll(settings)
 	if err != nil {
 		return "", err
 	}
-	dir, err := l.entry(ctx, "root-"+suite, key(machinePackages, sum, "1"), func(dir string) error {
+	packages, name := append(slices.Clone(machinePackages), more...), "root-"+suite
+	if len(more) > 0 {
+		name = "root-more-" + suite
+	}
+	dir, err := l.entry(ctx, name, key(packages, sum, "1"), func(dir string) error {
 		if os.Getuid() != 0 {
 			return errors.New("a machine's root directory needs root, for the owners of its files")
 		}
@@ -90,7 +95,7 @@ func (l *Lab) root(ctx context.Context, suite string) (string, error) {
 		if err := writeFiles(scratch, settings); err != nil {
 			return err
 		}
-		err := l.debootstrap(ctx, suite, "essential", machinePackages, filepath.Join(dir, "root"),
+		err := l.debootstrap(ctx, suite, "essential", packages, filepath.Join(dir, "root"),
 			"--setup-hook=sync-in "+scratch+" /", // before mdadm and initramfs-tools look for their configuration
 			// update-initramfs runs once, at the end, not after each package that asks for it.
 			`--essential-hook=chroot "$1" dpkg-divert --quiet --local --rename --add /usr/sbin/update-initramfs`,

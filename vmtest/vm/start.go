@@ -25,7 +25,11 @@ func (l *Lab) Start(ctx context.Context, c Config) (*VM, error) {
 
 // Launch starts a virtual machine and returns at once.
 func (l *Lab) Launch(ctx context.Context, c Config) (*VM, error) {
-	if c.Image == (Image{}) {
+	if c.Firmware {
+		if len(c.Files) > 0 || len(c.Args) > 0 || len(c.Load) > 0 {
+			return nil, errors.New("boot: a machine that starts by itself takes no files, parameters or modules")
+		}
+	} else if c.Image == (Image{}) {
 		var err error
 		if c, err = l.bareConfig(ctx, c); err != nil {
 			return nil, err
