@@ -109,6 +109,7 @@ func TestGrubScript(t *testing.T) {
 			want: strings.Replace(entry, " --class gnu-linux --class os", "", 1),
 		},
 		{name: "no initrd", change: replace("	initrd	/boot/intel-ucode.img /boot/initrd.img-6.1\n", ""), boot: "/boot", says: "10_linux has made no entry"},
+		{name: "no kernel", change: replace("	linux	", "	chainloader	"), boot: "/boot", says: "10_linux has made no entry"},
 		{name: "no entry", change: func(f *fake) { f.grub.linux = "#!/bin/sh\nexit 0\n" }, boot: "/boot", says: "10_linux has made no entry"},
 		{name: "cut off", change: func(f *fake) {
 			f.grub.linux = "#!/bin/sh\necho \"menuentry 'x' \\$menuentry_id_option 'y' {\"; echo '	linux x'; echo '	initrd y'\nexit 1\n"

@@ -129,6 +129,9 @@ func (f *fake) sdbootOutput(args []string) (string, error) {
 	case "is-installed":
 		return "yes\n", nil
 	case "list":
+		if _, err := os.Stat(f.path(oneShot)); err == nil { // bootctl takes what is next for the default
+			return strings.ReplaceAll(f.sdboot.list, "0123-6.1+3-0.conf", onceEntryID), nil
+		}
 		return f.sdboot.list, nil
 	case "--print-esp-path", "--print-boot-path":
 		return "/efi\n", nil
@@ -163,8 +166,9 @@ func TestBootOnceSystemdBoot(t *testing.T) {
 
 	f.app.now = func() time.Time { return time.Unix(2_000_000, 0) }
 	f.run(0, "boot-once", "backup")
-	if got := f.read("efi/" + onceEntry); !strings.Contains(got, "mdclone.until=2003600\n") {
-		t.Errorf("a second choice: %s", got)
+	want = strings.Replace(want, "1003600", "2003600", 1) // made from Debian's again, not from ours
+	if got := f.read("efi/" + onceEntry); got != want {
+		t.Errorf("the entry of a second choice (-want +got):\n%s", cmp.Diff(want, got))
 	}
 	f.run(0, "boot-once", "backup", "--undo")
 	f.remove(ledgerDir + "/0f0e.json")
