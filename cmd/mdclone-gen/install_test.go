@@ -325,7 +325,7 @@ func TestHelpAndVersion(t *testing.T) {
 	if got := f.stdout.String(); got != "mdclone-gen unknown\n" {
 		t.Errorf("--version: %q", got)
 	}
-	for _, command := range []string{"install", "uninstall", "verify"} {
+	for _, command := range []string{"install", "uninstall", "verify", "boot-once"} {
 		f.run(0, command, "--help")
 		for _, want := range []string{"EXAMPLES\n", "EXIT STATUS\n", "mdclone-gen " + command, "--json"} {
 			f.says(&f.stdout, want)

@@ -52,6 +52,6 @@ func NewBootDisk(dir, name string) (Disk, error) {
 	if _, err := f.Write(mbr); err != nil {
 		return d, fmt.Errorf("make disk %s: %w", name, err)
 	}
-	d.Device = map[string]any{"bootindex": 0}
+	d.Device = map[string]any{"bootindex": 1} // QEMU gives 0 to a kernel from the host
 	return d, nil
 }
