@@ -20,10 +20,11 @@ const peek = `#!/bin/sh
 // TestBootOnce boots a machine through GRUB, which is on LVM on RAID1 as everything else: the menu entry that is chosen for
 // one boot, with the ledger in a second initrd; that GRUB does not forget the choice there; and the normal boot after it was
 // taken back.
-func TestBootOnce(t *testing.T) {
-	t.Parallel()
+func TestBootOnce(t *testing.T) { eachSuite(t, bootOnce) }
+
+func bootOnce(t *testing.T, suite string) {
 	l := Lab(t)
-	base, err := l.GrubMachine(t.Context(), "bookworm", append([]vm.File{
+	base, err := l.GrubMachine(t.Context(), suite, append([]vm.File{
 		{Path: "/etc/mdclone/root.conf", Data: []byte("array = " + vm.MachineArray + "\nclone = 00000000:11111111:22222222:33333333\n")},
 		{Path: "/etc/initramfs-tools/scripts/init-bottom/peek", Mode: 0o755, Data: []byte(peek)},
 		{Path: "/etc/default/grub.d/light.cfg", Data: []byte("GRUB_CMDLINE_LINUX_DEFAULT=init=/usr/local/sbin/light\n")},
