@@ -17,86 +17,139 @@ const peek = `#!/bin/sh
 [ "$1" = prereqs ] || [ ! -d /var/lib/mdclone ] || cp -a /var/lib/mdclone /run/peek
 `
 
-// TestBootOnce boots a machine through GRUB, which is on LVM on RAID1 as everything else: the menu entry that is chosen for
-// one boot, with the ledger in a second initrd; that GRUB does not forget the choice there; and the normal boot after it was
-// taken back.
-func TestBootOnce(t *testing.T) { eachSuite(t, bootOnce) }
+// grubRig is a full machine with GRUB, and a disk from which it starts by itself.
+type grubRig struct {
+	*Machine
+	l    *vm.Lab
+	conf vm.Config // of its starts by itself
+	boot string    // the guest's name of that disk
+}
 
-func bootOnce(t *testing.T, suite string) {
-	l := Lab(t)
-	base, err := l.GrubMachine(t.Context(), suite, append([]vm.File{
+// newGrubRig starts it once from the outside, as an installer would, runs the script before where $BOOT is GRUB's disk, and
+// sets GRUB up.
+func newGrubRig(t *testing.T, suite, before string) *grubRig {
+	t.Helper()
+	r := &grubRig{l: Lab(t)}
+	base, err := r.l.GrubMachine(t.Context(), suite, append([]vm.File{
 		{Path: "/etc/mdclone/root.conf", Data: []byte("array = " + vm.MachineArray + "\nclone = 00000000:11111111:22222222:33333333\n")},
 		{Path: "/etc/initramfs-tools/scripts/init-bottom/peek", Mode: 0o755, Data: []byte(peek)},
 		{Path: "/etc/default/grub.d/light.cfg", Data: []byte("GRUB_CMDLINE_LINUX_DEFAULT=init=/usr/local/sbin/light\n")},
 		{Path: "/usr/local/sbin/light", Mode: 0o755, Data: []byte(light)},
 		{Path: "/var/lib/mdclone/ledger/feed.json", Data: []byte("{}\n")},
-	}, productFiles(t, l)...)...)
+	}, productFiles(t, r.l)...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf, err := base.Config(t.Context(), t.TempDir())
+	if r.conf, err = base.Config(t.Context(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	disk, err := vm.NewBootDisk(t.TempDir(), "boot")
 	if err != nil {
 		t.Fatal(err)
 	}
-	boot, err := vm.NewBootDisk(t.TempDir(), "boot")
-	if err != nil {
+	r.conf.Disks = append(r.conf.Disks, disk)
+	outside := r.conf
+	outside.Args = append(slices.Clone(r.conf.Args), "init=/usr/local/sbin/light")
+	r.conf.Args, r.conf.Firmware = nil, true
+	r.Machine = BootIn(t, r.l, outside)
+	if r.boot, err = r.DiskName(r.Context(), disk.Serial); err != nil {
 		t.Fatal(err)
 	}
-	conf.Disks = append(conf.Disks, boot)
+	r.Script("BOOT=/dev/" + r.boot + "\n" + before + `
+		grub-install --target=i386-pc $BOOT >&2
+		update-grub >&2
+		grub-script-check /boot/grub/grub.cfg`)
+	return r
+}
 
-	// once from the outside, as an installer would
-	outside := conf
-	outside.Args = append(slices.Clone(conf.Args), "init=/usr/local/sbin/light")
-	m := BootIn(t, l, outside)
-	name, err := m.DiskName(m.Context(), boot.Serial)
-	if err != nil {
+// restart ends the machine, which runs nothing but the tests' agent, and starts it through GRUB, which does not read a file
+// system's journal.
+func (r *grubRig) restart(t *testing.T) {
+	t.Helper()
+	r.Script("sync; mount -o remount,ro /")
+	if err := r.PowerOff(r.Context()); err != nil {
 		t.Fatal(err)
 	}
-	m.Script("grub-install --target=i386-pc /dev/" + name + " >&2; update-grub >&2; grub-script-check /boot/grub/grub.cfg")
+	r.Machine = BootIn(t, r.l, r.conf)
+}
+
+// choose runs boot-once backup, which must say who clears the choice, and returns what it adds to the command line.
+func (r *grubRig) choose(clearedBy string) string {
+	r.t.Helper()
 	var said struct {
 		Next struct {
 			Until     int64
 			ClearedBy string `json:"cleared_by"`
 		} `json:"next_boot"`
 	}
-	if err := json.Unmarshal([]byte(m.Must("mdclone-gen", "boot-once", "backup", "--json")), &said); err != nil {
-		t.Fatal(err)
+	out := r.Must("mdclone-gen", "boot-once", "backup", "--json")
+	if err := json.Unmarshal([]byte(out), &said); err != nil {
+		r.t.Fatal(err)
 	}
-	if said.Next.ClearedBy != "system" {
-		t.Errorf("boot-once: %+v; want it to see that GRUB cannot write here", said)
+	if said.Next.ClearedBy != clearedBy {
+		r.t.Errorf("boot-once: %s\nwant the choice cleared by the %s", out, clearedBy)
 	}
-	m.down()
+	return fmt.Sprintf(" mdclone=backup mdclone.until=%d", said.Next.Until)
+}
 
-	conf.Args, conf.Firmware = nil, true
-	m = BootIn(t, l, conf)
-	chosen := strings.TrimSpace(m.File("/proc/cmdline"))
-	suffix := fmt.Sprintf(" mdclone=backup mdclone.until=%d", said.Next.Until)
-	if !strings.HasSuffix(chosen, suffix) {
-		t.Errorf("the kernel's command line is %q; want %q at its end", chosen, suffix)
-	}
-	if got := m.File("/run/peek/ledger/feed.json"); got != "{}\n" {
-		t.Errorf("the ledger in the initramfs has %q; want what was in the root file system", got)
-	}
-	if got := m.Must("grub-editenv", "-", "list"); !strings.Contains(got, "next_entry=mdclone-backup\n") {
-		t.Errorf("GRUB's environment after the boot: %q; want the choice there still: else GRUB can write, and this test shows nothing", got)
-	}
-	m.Must("mdclone-gen", "boot-once", "backup", "--undo")
-	if got := m.Must("grub-editenv", "-", "list"); strings.Contains(got, "mdclone") {
-		t.Errorf("GRUB's environment after --undo: %q", got)
-	}
-	m.down()
-
-	m = BootIn(t, l, conf)
-	if got := strings.TrimSpace(m.File("/proc/cmdline")); got != strings.TrimSuffix(chosen, suffix) {
-		t.Errorf("the command line of the boot after it is %q; want that of the chosen one without what was added, %q", got, chosen)
+// undo takes the choice back, of which nothing must stay.
+func (r *grubRig) undo() {
+	r.t.Helper()
+	r.Must("mdclone-gen", "boot-once", "backup", "--undo")
+	if got := r.env(); strings.Contains(got, "mdclone") {
+		r.t.Errorf("GRUB's environment after --undo: %q", got)
 	}
 }
 
-// down ends a machine that runs nothing but the tests' agent. GRUB does not read a file system's journal.
-func (m *Machine) down() {
-	m.t.Helper()
-	m.Script("sync; mount -o remount,ro /")
-	if err := m.PowerOff(m.Context()); err != nil {
-		m.t.Fatal(err)
+func (r *grubRig) env() string { r.t.Helper(); return r.Must("grub-editenv", "-", "list") }
+
+func (r *grubRig) cmdline() string { r.t.Helper(); return strings.TrimSpace(r.File("/proc/cmdline")) }
+
+// chosenEnv is what marks the choice in GRUB's environment.
+const chosenEnv = "next_entry=mdclone-backup\n"
+
+// TestBootOnce boots a machine through GRUB, which is on LVM on RAID1 as everything else: the menu entry that is chosen for
+// one boot, with the ledger in a second initrd; that GRUB does not forget the choice there; and the normal boot after it was
+// taken back.
+func TestBootOnce(t *testing.T) {
+	eachSuite(t, func(t *testing.T, suite string) {
+		r := newGrubRig(t, suite, "")
+		added := r.choose("system")
+		r.restart(t)
+		chosen := r.cmdline()
+		if !strings.HasSuffix(chosen, added) {
+			t.Errorf("the kernel's command line is %q; want %q at its end", chosen, added)
+		}
+		if got := r.File("/run/peek/ledger/feed.json"); got != "{}\n" {
+			t.Errorf("the ledger in the initramfs has %q; want what was in the root file system", got)
+		}
+		if got := r.env(); !strings.Contains(got, chosenEnv) {
+			t.Errorf("GRUB's environment after the boot: %q; want the choice still there: else GRUB can write, and this shows nothing", got)
+		}
+		r.undo()
+		r.restart(t)
+		if got, want := r.cmdline(), strings.TrimSuffix(chosen, added); got != want {
+			t.Errorf("the command line of the boot after it is %q; want that of the chosen one without what was added, %q", got, want)
+		}
+	})
+}
+
+// TestBootOnceIsForgotten: where GRUB can write, it clears the choice itself.
+func TestBootOnceIsForgotten(t *testing.T) {
+	t.Parallel()
+	r := newGrubRig(t, "bookworm", "mkfs.ext4 -q ${BOOT}1; mkdir -p /boot/grub; mount ${BOOT}1 /boot/grub")
+	added := r.choose("loader")
+	if got := r.env(); !strings.Contains(got, chosenEnv) {
+		t.Errorf("GRUB's environment before the boot: %q; want %q in it", got, chosenEnv)
 	}
+	r.Script("umount /boot/grub")
+	r.restart(t)
+	if got := r.cmdline(); !strings.HasSuffix(got, added) {
+		t.Errorf("the kernel's command line is %q; want %q at its end", got, added)
+	}
+	r.Script("mount /dev/" + r.boot + "1 /boot/grub")
+	if got := r.env(); strings.Contains(got, chosenEnv) {
+		t.Errorf("GRUB's environment after the boot: %q; want the choice cleared", got)
+	}
+	r.undo()
 }

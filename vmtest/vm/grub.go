@@ -33,7 +33,7 @@ func (l *Lab) GrubMachine(ctx context.Context, suite string, files ...File) (Mac
 // NewBootDisk makes an empty disk in dir with an MBR and one partition, which leaves the gap of 1 MiB for GRUB; a BIOS starts
 // from it. The serial is name.
 func NewBootDisk(dir, name string) (Disk, error) {
-	const sectors, start = 8 << 11, 1 << 11
+	const sectors, start = 64 << 11, 1 << 11
 	d, err := NewDisk(dir, name, sectors*512)
 	if err != nil {
 		return d, err
