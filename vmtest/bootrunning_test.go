@@ -10,12 +10,13 @@ import (
 	"mdclone/vmtest/vm"
 )
 
-// TestBootSetRunning boots into the whole system after a power cut with the clone attached. There the clone stays out
-// whatever asks for devices anew, may be backed up to, and the array of data disks that are plugged in starts like the root's.
+// TestBootSetRunning boots into the whole system after a power cut with the clone attached, by a choice of the boot loader's
+// that is too old. There the journal tells so, the clone stays out whatever asks for devices anew, may be backed up to, and the array of data disks that are plugged in starts like the root's.
 func TestBootSetRunning(t *testing.T) {
 	eachSuite(t, func(t *testing.T, suite string) {
 		l := Lab(t)
-		conf, disks := bootCase{disks: strings.Fields(first)}.config(t, diskStates(t, l, suite)["cut"])
+		c := bootCase{disks: strings.Fields(first), args: []string{"mdclone=backup", "mdclone.until=1700000000"}}
+		conf, disks := c.config(t, diskStates(t, l, suite)["cut"])
 		r := &rig{Machine: BootIn(t, l, conf)}
 		stays := func(after string) {
 			t.Helper()
@@ -25,6 +26,10 @@ func TestBootSetRunning(t *testing.T) {
 			}
 		}
 		stays("boot")
+		r.Must("systemctl", "is-system-running", "--wait")
+		if told := r.Must("journalctl", "--unit=mdclone-report", "--output=cat"); !strings.Contains(told, "was for an earlier boot") {
+			t.Errorf("the journal does not tell what came of the choice for an earlier boot:\n%s", told)
+		}
 		// nothing holds it any more
 		r.early(0, "check", "root", "/dev/"+r.name(vm.CloneSerial))
 		r.Must("udevadm", "trigger", "--action=add", "--subsystem-match=block")
