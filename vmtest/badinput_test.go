@@ -17,7 +17,7 @@ import (
 // TestBadInput gives the commands what a hostile or unlucky world holds: configurations, names, devices, superblocks and
 // bitmaps. Each is refused with the right exit code and a clear word, and nothing is written.
 func TestBadInput(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	anySuite(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 4)
 		r.adopted()
 		r.quiet()

@@ -29,6 +29,16 @@ var kernels = append(slices.Clone(suites), "sid")
 // eachSuite runs a test on each of suites.
 func eachSuite(t *testing.T, do func(t *testing.T, suite string)) { onEach(t, suites, do) }
 
+// anySuite runs a test for which the suite hardly matters: on all of them only if there is time.
+func anySuite(t *testing.T, do func(t *testing.T, suite string)) {
+	t.Parallel()
+	some := suites
+	if !soaking() {
+		some = suites[len(suites)-1:]
+	}
+	onEach(t, some, do)
+}
+
 // eachKernel runs a test on each of kernels.
 func eachKernel(t *testing.T, do func(t *testing.T, suite string)) { onEach(t, kernels, do) }
 
