@@ -137,11 +137,18 @@ func (p *program) parser() (*flags.Parser, error) {
 	return parser, err
 }
 
-// begin is what every command does first: put back what a run that was killed left changed, and take over what another
-// system of this machine recorded. Where that fails it is said,
-// and is no reason not to do what is asked for.
+// begin is what every command that a person types does first: put back what a run that was killed left changed, and take
+// over what another system of this machine recorded.
 func (p *program) begin() {
-	if err := errors.Join(p.env.Restore(), p.env.TakeOver()); err != nil && !errors.Is(err, fs.ErrPermission) { // a user who may only look
+	p.restore()
+	p.warn(p.env.TakeOver())
+}
+
+func (p *program) restore() { p.warn(p.env.Restore()) }
+
+// warn says what failed and is no reason not to do what is asked for.
+func (p *program) warn(err error) {
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // a user who may only look
 		p.env.Log.Warnf("%v", err)
 	}
 }

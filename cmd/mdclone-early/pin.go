@@ -43,10 +43,11 @@ func (c *pinCommand) Execute(args []string) error {
 	if err = errors.Join(report.NoMore(args), err); err != nil {
 		return c.fail(err)
 	}
-	c.begin()
-	if c.Export {
+	if c.Export { // for udev, which may be before /var is mounted
+		c.restore()
 		return c.export(kb)
 	}
+	c.begin()
 	targets, err := c.env.Targets(c.Args.Array)
 	if err != nil {
 		return c.fail(err)

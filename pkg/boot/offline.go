@@ -71,7 +71,7 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	b.show(ctx, "making the clone; do not unplug it; Enter ends that and boots")
 	defer func() {
 		// the clones that are here are to stay out of the arrays, whatever comes
-		if _, err := b.step(ctx, true, true); err != nil {
+		if _, err := b.step(ctx, true, false); err != nil {
 			b.failed(err)
 		}
 	}()
@@ -220,7 +220,12 @@ func (b *Boot) activity(heard *counter) string {
 	}
 	for _, n := range names {
 		if text, err := b.FS.Read("class/block", n, "stat"); err == nil {
-			fmt.Fprintln(&all, text)
+			// what is done and how much; the times go on by themselves while a request is stuck (Documentation/block/stat.rst)
+			for i, field := range strings.Fields(text) {
+				if i == 0 || i == 2 || i == 4 || i == 6 {
+					fmt.Fprintln(&all, field)
+				}
+			}
 		}
 	}
 	return all.String()
