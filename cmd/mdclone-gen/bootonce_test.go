@@ -101,11 +101,17 @@ func TestBootOnce(t *testing.T) {
 	if got := f.env(); !slices.Equal(got, []string{"saved_entry=x"}) {
 		t.Errorf("GRUB's environment after --undo is %q", got)
 	}
+	f.nothingToUndo()
+}
+
+// nothingToUndo requires that --undo finds nothing, and runs nothing.
+func (f *fake) nothingToUndo() {
+	f.t.Helper()
 	f.ran = nil
 	f.run(0, "boot-once", "backup", "--undo")
 	f.says(&f.stdout, "there was nothing to undo")
 	if len(f.ran) > 0 {
-		t.Errorf("nothing to undo: ran %q", f.ran)
+		f.t.Errorf("nothing to undo: ran %q", f.ran)
 	}
 }
 

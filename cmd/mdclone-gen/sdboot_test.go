@@ -176,12 +176,7 @@ func TestBootOnceSystemdBoot(t *testing.T) {
 	if diff := cmp.Diff(before, f.tree()); diff != "" {
 		t.Errorf("--undo leaves (-before +after):\n%s", diff)
 	}
-	f.ran = nil
-	f.run(0, "boot-once", "backup", "--undo")
-	f.says(&f.stdout, "there was nothing to undo")
-	if len(f.ran) > 0 {
-		t.Errorf("nothing to undo: ran %q", f.ran)
-	}
+	f.nothingToUndo()
 }
 
 // TestBootOnceAfterTheBoot: systemd-boot has cleared the choice, and its entry goes too.

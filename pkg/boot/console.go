@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,10 @@ import (
 
 // consoles are all the consoles of the machine: what is written to them is shown on each, and on each a person may end a
 // wait. Whatever is wrong with one of them must not hold the boot up.
-type consoles struct{ open []*console }
+type consoles struct {
+	mu   sync.Mutex // a backup that outlives its wait still writes
+	open []*console
+}
 
 type console struct {
 	fd    int
@@ -42,13 +46,15 @@ func openConsoles(root string) *consoles {
 // entered tells whether a line was entered on one of them since the last call. The terminal stays as it is: it is line by
 // line then, which noise on a serial line does not complete as easily as it presses a key.
 func (cs *consoles) entered() bool {
-	any := false
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	typed := false
 	for _, c := range cs.open {
 		var buf [256]byte
 		n, err := unix.Read(c.fd, buf[:])
-		any = any || err == nil && n > 0
+		typed = typed || err == nil && n > 0
 	}
-	return any
+	return typed
 }
 
 // drainAtMost bounds how long a console that takes nothing is waited for, once.
@@ -56,6 +62,8 @@ const drainAtMost = 500 * time.Millisecond
 
 // Write shows text on all of them. It never fails: that nobody can see what happens is no reason to end it.
 func (cs *consoles) Write(text []byte) (int, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
 	for _, c := range cs.open {
 		if !c.quiet {
 			c.quiet = !c.write(text)
@@ -84,6 +92,8 @@ func (c *console) write(text []byte) bool {
 }
 
 func (cs *consoles) close() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
 	for _, c := range cs.open {
 		_ = unix.Close(c.fd)
 	}

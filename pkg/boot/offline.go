@@ -29,6 +29,8 @@ const (
 	goneAtMost = killAfter + time.Minute
 	// killAfter is how long a cycle that is asked to end may take to leave the array in good order.
 	killAfter = 2 * time.Minute
+	// splashAtMost bounds the splash screen's program, each time.
+	splashAtMost = 2 * time.Second
 	// countEach is how often a wait says how long it still is.
 	countEach = 10 * time.Second
 )
@@ -177,7 +179,7 @@ func (b *Boot) supervise(ctx context.Context, con *consoles) outcome {
 			cause = fmt.Errorf("it was not done after %s", cycleAtMost)
 		}
 		if cause != nil {
-			b.show(ctx, cause.Error()+"; the array is left in good order")
+			b.show(ctx, cause.Error()+"; the array is put in good order first")
 			stop(cause)
 			since = time.Now()
 		}
@@ -269,10 +271,11 @@ func (l *logFile) Write(text []byte) (int, error) {
 
 // splash is plymouth's, if it runs.
 func (b *Boot) splash(ctx context.Context) io.Writer {
-	if _, err := b.Run(ctx, "plymouth", "--ping"); err != nil {
+	s := splashScreen{ctx, b}
+	if s.run("--ping") != nil {
 		return io.Discard
 	}
-	return splashScreen{ctx, b}
+	return s
 }
 
 type splashScreen struct {
@@ -280,10 +283,17 @@ type splashScreen struct {
 	b   *Boot
 }
 
+func (s splashScreen) run(args ...string) error {
+	ctx, cancel := context.WithTimeout(s.ctx, splashAtMost)
+	defer cancel()
+	_, err := s.b.Run(ctx, "plymouth", args...)
+	return err
+}
+
 // Write shows the text's last line; that it is not shown is no failure of what is shown.
 func (s splashScreen) Write(text []byte) (int, error) {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	_, _ = s.b.Run(s.ctx, "plymouth", "display-message", "--text="+lines[len(lines)-1])
+	_ = s.run("display-message", "--text="+lines[len(lines)-1])
 	return len(text), nil
 }
 

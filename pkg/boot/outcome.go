@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"mdclone/pkg/config"
 	"mdclone/pkg/report"
 )
 
@@ -76,7 +77,7 @@ func (b *Boot) keep(o outcome) error {
 	if e != nil {
 		return errors.Join(err, e)
 	}
-	return errors.Join(err, appendTo(b.file("var", "history.jsonl"), string(line)+"\n"))
+	return errors.Join(err, appendTo(filepath.Join(b.Root, config.HandoverDir, config.HistoryFile), string(line)+"\n"))
 }
 
 // appendTo adds text to a file, which is made if need be.

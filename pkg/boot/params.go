@@ -51,7 +51,12 @@ func readParams(root string) (params, error) {
 	}
 	var errs []error
 	for _, word := range strings.Fields(string(text)) {
-		key, value, _ := strings.Cut(word, "=")
+		key, value, ok := strings.Cut(word, "=")
+		if !ok {
+			continue
+		}
+		// as udev, whose rule holds the arrays, reads it (proc-cmdline.c, systemd 252)
+		value = strings.Trim(value, `"'`)
 		var err error
 		switch key {
 		case "mdclone":

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
@@ -315,14 +316,11 @@ func (e *Env) remember(r *Result, at time.Time) error {
 	return e.addHistory(append(line, '\n'))
 }
 
-// historyFile has one line of JSON for each account.
-const historyFile = "history.jsonl"
-
 func (e *Env) addHistory(lines []byte) error {
 	if err := os.MkdirAll(e.VarDir(), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(e.VarDir(), historyFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(e.VarDir(), config.HistoryFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func (e *Env) VarDir() string {
 	return e.lasting()
 }
 
-func (e *Env) handedOver() string { return filepath.Join(e.RunDir(), "var") }
+func (e *Env) handedOver() string { return filepath.Join(e.Root, config.HandoverDir) }
 
 // lasting is what was there at the last boot, if a boot loader puts it into an initramfs.
 func (e *Env) lasting() string { return filepath.Join(e.Root, "var/lib/mdclone") }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 )
 
@@ -28,7 +29,7 @@ func (e *Env) TakeOver() error {
 		errs = append(errs, e.takeEntries(names))
 	}
 	if !e.EarlyBoot() {
-		errs = append(errs, e.takeHistory(filepath.Join(from, historyFile)))
+		errs = append(errs, e.takeHistory(filepath.Join(from, config.HistoryFile)))
 	}
 	return errors.Join(errs...)
 }

@@ -55,7 +55,7 @@ func TestTakeOver(t *testing.T) {
 	if x, err := e.entry(u); err != nil || x == nil || x.Events != 2 {
 		t.Errorf("the entry is %+v, %v; want the initramfs's", x, err)
 	}
-	if text, err := os.ReadFile(filepath.Join(e.VarDir(), historyFile)); err != nil || string(text) != "before\nearly\n" {
+	if text, err := os.ReadFile(filepath.Join(e.VarDir(), config.HistoryFile)); err != nil || string(text) != "before\nearly\n" {
 		t.Errorf("the history is %q, %v", text, err)
 	}
 	if left, err := filepath.Glob(filepath.Join(e.handedOver(), "*", "*")); err != nil || len(left) != 0 {

@@ -37,6 +37,12 @@ const EarlyMark = Dir + "/initramfs"
 // RunDir is where is kept what must not survive a reboot, below the root; it is handed from the initramfs to the real root.
 const RunDir = "run/mdclone"
 
+// HandoverDir is where an initramfs keeps what the real root is to take over into its /var/lib/mdclone, below the root.
+const HandoverDir = RunDir + "/var"
+
+// HistoryFile has one line of JSON for each account, in /var/lib/mdclone and in HandoverDir.
+const HistoryFile = "history.jsonl"
+
 // MaxSectorsAuto stands for "max-sectors-kb = auto": the smallest limit among the members and the recorded clones.
 const MaxSectorsAuto = 0
 
