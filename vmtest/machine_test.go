@@ -32,7 +32,9 @@ func TestMachine(t *testing.T) {
 			t.Errorf("root is on %s; want %s", got, want)
 		}
 		if got := m.Try("systemctl", "is-system-running", "--wait"); got.Stdout != "running\n" {
-			t.Errorf("is-system-running = %q; want running\n%s", got.Stdout, m.Must("systemctl", "--failed"))
+			t.Errorf("is-system-running = %q; want running\n%s", got.Stdout, m.Script("systemctl --failed --no-pager --plain; "+
+				"for unit in $(systemctl --failed --no-legend --plain | cut -d' ' -f1); do systemctl status -n 50 --no-pager $unit; "+
+				"done; journalctl -b --no-pager -p notice | tail -n 60; true"))
 		}
 		m.Must("mdclone-gen", "verify")
 		for attribute, want := range map[string]string{"degraded": "0", "raid_disks": "2", "metadata_version": "1.2"} {

@@ -37,6 +37,19 @@ func sawGone(c *md.Member, primaries []*md.Member) bool {
 	return false
 }
 
+// outrun is the ledger's entry as it is to be read. Where the bitmap was being used to copy to the drive since, somebody let
+// it in whom the entry does not know: a cycle at boot whose own record went with the power, or another program.
+func (f Facts) outrun() *Entry {
+	const byBitmap = md.FeatureRecoveryOffset | md.FeatureRecoveryBitmap
+	l := f.Ledger
+	if l == nil || f.Drive == nil || l.Attached || l.Untouched(f.Drive) || f.Drive.Super.Features&byBitmap != byBitmap {
+		return l
+	}
+	x := *l
+	x.Attached, x.Doubt = true, "its last sync was cut and is not recorded"
+	return &x
+}
+
 func aheadOfArray(f Facts) (Verdict, bool) {
 	a, c := f.Primaries[0], f.Drive
 	if lists(a, c) && c.Super.Slot() >= 0 && !listsAny(c, f.Primaries) && c.Super.Events > a.Super.Events {

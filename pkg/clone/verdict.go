@@ -55,6 +55,7 @@ var rules = []rule{
 
 // Judge says what the drive is. It is pure: the same facts, the same verdict.
 func Judge(f Facts) Verdict {
+	f.Ledger = f.outrun()
 	v := firstVerdict(f)
 	if f.Policy != "" && v.State != Foreign && v.State != InSync && v.State != Syncing {
 		v.say("policy", "mdadm.conf says %q: where the udev rule does not hide the drive, mdadm lets it in by itself", f.Policy)

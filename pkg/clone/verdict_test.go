@@ -163,6 +163,10 @@ func TestJudge(t *testing.T) {
 		{"first copy cut", func(f *Facts) { f.Drive.Super.Features |= md.FeatureRecoveryOffset }, Outdated, false, "first-copy", "", 10 * mib},
 		{"first copy not recorded as finished", func(f *Facts) { f.Ledger.FirstCopy = false }, Outdated, false, "first-copy", "", 10 * mib},
 		{"canary gone", func(f *Facts) { f.Ledger.Dirty = []md.Range{{First: 0, Last: 1}} }, Outdated, false, "canary", "", 10 * mib},
+		{"its sync was cut, the record of it lost", func(f *Facts) {
+			f.Ledger.Super, f.Ledger.Dirty = []byte("other"), []md.Range{{First: 0, Last: 1}}
+			f.Drive.Super.Features |= md.FeatureRecoveryOffset | md.FeatureRecoveryBitmap
+		}, Interrupted, true, "interrupted", config.VerifyFull, 2 * mib},
 		{"touched elsewhere", func(f *Facts) { f.Ledger.Super = []byte("other") }, Outdated, false, "touched", "", 10 * mib},
 		{"sync cut", func(f *Facts) {
 			f.Drive.Super.Features |= md.FeatureRecoveryOffset | md.FeatureRecoveryBitmap
