@@ -54,14 +54,16 @@ func (c *pinCommand) Execute(args []string) error {
 	}
 	var all []pinned
 	var text strings.Builder
+	var errs []error
 	for _, t := range targets {
 		r, outcome, err := t.Pin(kb)
-		if err != nil {
-			return c.fail(err)
+		var found []report.Reason
+		if err == nil {
+			found, err = t.Findings()
 		}
-		found, err := t.Findings()
 		if err != nil {
-			return c.fail(err)
+			errs = append(errs, err)
+			continue
 		}
 		all = append(all, account1(t, r, outcome, found))
 		fmt.Fprintf(&text, "%s: max_sectors_kb %d, was %d: %s\n", t.Conf.Name, r.After, r.Before, outcome)
@@ -69,10 +71,12 @@ func (c *pinCommand) Execute(args []string) error {
 			fmt.Fprintf(&text, "  %s\n", f.Text)
 		}
 	}
-	return c.print(struct {
-		Result string   `json:"result"`
-		Arrays []pinned `json:"arrays"`
-	}{report.Done.Result(), all}, text.String())
+	err = errors.Join(errs...)
+	return errors.Join(err, c.print(struct {
+		Result  string          `json:"result"`
+		Arrays  []pinned        `json:"arrays"`
+		Reasons []report.Reason `json:"reasons"`
+	}{report.CodeOf(err).Result(), all, report.ReasonsOf(err)}, text.String()))
 }
 
 func account1(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome, found []report.Reason) pinned {

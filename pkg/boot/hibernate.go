@@ -64,11 +64,22 @@ func (b *Boot) sleeper() (string, error) {
 
 // noResume has initramfs-tools leave a sleeping system alone whose image is on the array itself, where it cannot be seen
 // before the array's volumes are: the file is read by the boot's script after each step (scripts/functions,
-// initramfs-tools 0.142). Other initramfs have no such file, and resume before this.
-func (b *Boot) noResume() error {
+// initramfs-tools 0.142). Other initramfs have no such file, and resume before this. undo takes that
+// back, where the array was not changed after all.
+func (b *Boot) noResume() (undo func() error, err error) {
 	const conf = "conf"
+	nothing := func() error { return nil }
 	if _, err := os.Stat(filepath.Join(b.Root, conf)); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nothing, nil
 	}
-	return appendTo(filepath.Join(b.Root, conf, "param.conf"), "resume=\nnoresume=y\n")
+	path := filepath.Join(b.Root, conf, "param.conf")
+	was, err := os.ReadFile(path)
+	undo = func() error { return os.WriteFile(path, was, 0o644) }
+	if errors.Is(err, fs.ErrNotExist) {
+		undo, err = func() error { return os.Remove(path) }, nil
+	}
+	if err != nil {
+		return nothing, err
+	}
+	return undo, appendTo(path, "resume=\nnoresume=y\n")
 }

@@ -29,6 +29,8 @@ const (
 	goneAtMost = killAfter + time.Minute
 	// killAfter is how long a cycle that is asked to end may take to leave the array in good order.
 	killAfter = 2 * time.Minute
+	// thawedAtMost bounds a write to an array's state.
+	thawedAtMost = 10 * time.Second
 	// splashAtMost bounds the splash screen's program, each time.
 	splashAtMost = 2 * time.Second
 	// countEach is how often a wait says how long it still is.
@@ -42,7 +44,9 @@ func (b *Boot) offline(ctx context.Context, events *sysfs.Uevents, con *consoles
 	if b.Log.Kmsg != nil {
 		b.Log.Kmsg = debugLevel{b.Log.Kmsg} // else whoever boots without "quiet" reads everything twice
 	}
+	before := b.historyBytes()
 	o := b.cycle(ctx, events, con)
+	o.remembered = b.historyBytes() > before
 	o.At, o.Asked = time.Now().UTC(), "backup"
 	b.show(ctx, o.text())
 	if err := b.keep(o); err != nil {
@@ -66,18 +70,61 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	if o, ok := b.awaitClones(ctx, confs, events, con); !ok {
 		return o
 	}
-	// what holds the clone so that nothing else takes it would be in the way
-	if err := errors.Join(b.dropAll(), b.noResume()); err != nil {
-		return why(report.Failed, "prepare", "%v", err)
+	undo, err := b.noResume()
+	if err == nil { // what holds the clone so that nothing else takes it would be in the way
+		err = b.dropAll()
+	}
+	if err != nil {
+		return why(report.Failed, "prepare", "%v", errors.Join(err, undo()))
 	}
 	b.show(ctx, "making the clone; do not unplug it; Enter ends that and boots")
-	defer func() {
-		// the clones that are here are to stay out of the arrays, whatever comes
-		if _, err := b.step(ctx, true, false); err != nil {
-			b.failed(err)
+	frozen := b.readOnly()
+	o := b.supervise(ctx, con)
+	if !o.changed() {
+		err = undo()
+	}
+	if o.stuck { // whatever else looks at its disks might not end either
+		b.thaw(frozen)
+	} else { // the clones that are here are to stay out of the arrays, whatever comes
+		_, e := b.step(ctx, true, false)
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		b.failed(err)
+	}
+	return o
+}
+
+// readOnly lists the arrays to which nothing can be written.
+func (b *Boot) readOnly() []md.Array {
+	arrays, err := md.Arrays(b.FS)
+	if err != nil { // then none is known to have been so before
+		return nil
+	}
+	return slices.DeleteFunc(arrays, func(a md.Array) bool {
+		state, err := a.Read("array_state")
+		return err != nil || state != "readonly"
+	})
+}
+
+// thaw makes arrays writable again that a backup has left read-only which cannot be killed, for its guard waits for its
+// end. before are those that were read-only before it.
+func (b *Boot) thaw(before []md.Array) {
+	for _, a := range b.readOnly() {
+		if slices.ContainsFunc(before, func(x md.Array) bool { return x.Name == a.Name }) {
+			continue
 		}
-	}()
-	return b.supervise(ctx, con)
+		written := make(chan error, 1)
+		go func() { written <- a.Write("active", "array_state") }()
+		select {
+		case err := <-written:
+			if err != nil {
+				b.failed(fmt.Errorf("make %s writable again: %w", a.Name, err))
+			}
+		case <-time.After(thawedAtMost): // the backup may hold md's lock on it
+			b.failed(fmt.Errorf("%s stays read-only: md did not answer for %s", a.Name, thawedAtMost))
+		}
+	}
 }
 
 // awaitClones waits until each array that has clones has one of them here, for as long as is configured. ok says that
@@ -85,6 +132,10 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 func (b *Boot) awaitClones(ctx context.Context, confs []config.Array, events *sysfs.Uevents, con *consoles) (o outcome, ok bool) {
 	end, next := time.Now().Add(b.params.cloneWait), time.Time{}
 	for {
+		// those that come are to stay out until then, and the primaries of another array may be late
+		if _, err := b.step(ctx, true, false); err != nil {
+			b.failed(err)
+		}
 		found, _, err := md.Scan(b.FS)
 		if err != nil {
 			return why(report.Failed, "scan", "%v", err), false
@@ -163,7 +214,9 @@ func (b *Boot) supervise(ctx context.Context, con *consoles) outcome {
 		}
 		if cause != nil {
 			if time.Since(since) > goneAtMost {
-				return why(report.Failed, "stuck", "%v, and the backup did not end for %s", cause, goneAtMost)
+				o := why(report.Failed, "stuck", "%v, and the backup did not end for %s", cause, goneAtMost)
+				o.stuck = true
+				return o
 			}
 			continue
 		}
@@ -247,9 +300,12 @@ func (b *Boot) release(ctx context.Context) error {
 	}
 	b.Log.Infof("the arrays are released")
 	err := b.mark(released, b.stage+"\n")
-	out, e := b.Run(ctx, "udevadm", "trigger", "--action=change", "--subsystem-match=block", "--sysname-match=md*")
-	if e != nil {
-		err = errors.Join(err, fmt.Errorf("udevadm trigger: %w: %s", e, out))
+	// of a partition, LVM's rule looks at its appearance alone (69-lvm.rules, lvm2 2.03.31)
+	for _, what := range [][2]string{{"change", "md*"}, {"add", "md*p[0-9]*"}} {
+		out, e := b.Run(ctx, "udevadm", "trigger", "--action="+what[0], "--subsystem-match=block", "--sysname-match="+what[1])
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("udevadm trigger: %w: %s", e, out))
+		}
 	}
 	return errors.Join(err, b.settle(ctx))
 }

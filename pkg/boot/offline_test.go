@@ -137,14 +137,14 @@ func TestSupervise(t *testing.T) {
 		}
 		return report.Done, nil
 	})
-	if o.Code != report.Done || o.Account == nil || !strings.Contains(said, "working") || o.text() != "the clone was made before anything was started" {
+	if o.Code != report.Done || o.Account == nil || !strings.Contains(said, "working") || o.text() != "the clone was made before anything was started; it is safe to unplug" {
 		t.Errorf("done: %+v, %q, said %q", o, o.text(), said)
 	}
 	o, _ = cycled(t, "", func(_ context.Context, _ []string, account, _ io.Writer) (report.Code, error) {
 		_, _ = io.WriteString(account, `{"result":"refused","reasons":[{"code":"ran-alone","text":"it ran alone"}]}`)
 		return report.Refused, nil
 	})
-	if o.Code != report.Refused || o.remembered() || o.text() != "no clone was made before the boot (refused): it ran alone" {
+	if o.Code != report.Refused || o.changed() || o.text() != "no clone was made before the boot (refused): it ran alone" {
 		t.Errorf("refused: %+v, %q", o, o.text())
 	}
 	o, _ = cycled(t, "", func(context.Context, []string, io.Writer, io.Writer) (report.Code, error) { return report.Code(2), nil })
@@ -183,8 +183,8 @@ func TestRelease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := strings.Join(ran, ", "); got != "udevadm trigger, udevadm settle" || b.held() {
-		t.Errorf("ran %q; want a trigger and a settle, once", got)
+	if got := strings.Join(ran, ", "); got != "udevadm trigger, udevadm trigger, udevadm settle" || b.held() {
+		t.Errorf("ran %q; want two triggers and a settle, once", got)
 	}
 	b, _ = fake(t, "mdclone=backup")
 	b.Run = func(context.Context, string, ...string) (string, error) { return "no", errors.New("exit 1") }
@@ -196,17 +196,65 @@ func TestRelease(t *testing.T) {
 
 func TestNoResume(t *testing.T) {
 	b, _ := fake(t, "")
-	if err := b.noResume(); err != nil {
+	if undo, err := b.noResume(); err != nil || undo() != nil {
 		t.Errorf("without the script's file: %v", err)
 	}
 	if err := os.Mkdir(filepath.Join(b.Root, "conf"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.noResume(); err != nil {
-		t.Fatal(err)
+	const not = "resume=\nnoresume=y\n"
+	for _, was := range []string{"", "ROOT=/dev/sda\n"} {
+		path := filepath.Join(b.Root, "conf/param.conf")
+		if was != "" {
+			if err := os.WriteFile(path, []byte(was), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		undo, err := b.noResume()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != was+not {
+			t.Errorf("param.conf: %q, %v; want %q", text, err, was+not)
+		}
+		if err := undo(); err != nil {
+			t.Fatal(err)
+		}
+		if text, _ := os.ReadFile(path); string(text) != was {
+			t.Errorf("param.conf is %q again; want %q", text, was)
+		}
 	}
-	if text, err := os.ReadFile(filepath.Join(b.Root, "conf/param.conf")); err != nil || string(text) != "resume=\nnoresume=y\n" {
-		t.Errorf("param.conf: %q, %v", text, err)
+}
+
+func TestOutcomeText(t *testing.T) {
+	for _, test := range []struct {
+		code          report.Code
+		account, text string
+		changed       bool
+	}{
+		{
+			report.Done, `{"array":"root","result":"done","attached":false,"reasons":[]}`,
+			"the clone was made before anything was started; it is safe to unplug", true,
+		},
+		{
+			report.Failed, `{"result":"failed","arrays":[{"array":"root","result":"done"},{"array":"data","result":"failed"}],
+				"reasons":[{"code":"not-assembled","text":"array data is not assembled"}]}`,
+			"the clone of root was made before anything was started, the rest was not (failed): array data is not assembled", true,
+		},
+		{
+			report.Differs, `{"array":"root","result":"failed","attached":true,"reasons":[{"code":"differs","text":"8 sectors differ"}]}`,
+			"no clone was made before the boot (failed): 8 sectors differ; do not unplug it, it is still in the array of root: " +
+				"mdclone-early detach takes it out", true,
+		},
+		{
+			report.Refused, `{"result":"refused","arrays":[{"array":"root","result":"refused"},{"array":"data","result":"refused"}],"reasons":[]}`,
+			"no clone was made before the boot (refused): ", false,
+		},
+	} {
+		o := accounted(test.code, []byte(test.account))
+		if got := o.text(); got != test.text || o.changed() != test.changed {
+			t.Errorf("%s:\n%q, changed %v; want\n%q, %v", test.account, got, o.changed(), test.text, test.changed)
+		}
 	}
 }
 

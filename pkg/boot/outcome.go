@@ -28,6 +28,9 @@ type outcome struct {
 	Code    report.Code     `json:"code"`
 	Reasons []report.Reason `json:"reasons"`
 	Account json.RawMessage `json:"account,omitempty"` // of mdclone-early backup --json, if it came to run
+
+	remembered bool // the backup has written the history itself: it does where it began something
+	stuck      bool // the backup has not ended, and cannot be killed
 }
 
 // why is an outcome without an account.
@@ -35,32 +38,86 @@ func why(code report.Code, reason, format string, args ...any) outcome {
 	return outcome{Result: code.Result(), Code: code, Reasons: []report.Reason{{Code: reason, Text: fmt.Sprintf(format, args...)}}}
 }
 
+// accounts is what backup --json prints: of one clone, or of several.
+type accounts struct {
+	one
+	Arrays []one `json:"arrays"`
+}
+
+// one is the account of one clone, as far as the outcome is told by it.
+type one struct {
+	Array    string          `json:"array"`
+	Result   string          `json:"result"`
+	Attached bool            `json:"attached"`
+	Reasons  []report.Reason `json:"reasons"`
+}
+
+func (a accounts) each() []one {
+	if a.Arrays == nil {
+		return []one{a.one}
+	}
+	return a.Arrays
+}
+
 // accounted is the outcome of a run that gave an account.
 func accounted(code report.Code, account []byte) outcome {
-	var a struct {
-		Reasons []report.Reason `json:"reasons"`
-	}
+	var a accounts
 	if err := json.Unmarshal(account, &a); err != nil {
 		return why(report.Failed, "no-account", "the backup ended with exit code %d and no account: %v", code, err)
 	}
 	return outcome{Result: code.Result(), Code: code, Reasons: a.Reasons, Account: account}
 }
 
+// accounts are empty without an account.
+func (o outcome) accounts() []one {
+	var a accounts
+	if o.Account == nil || json.Unmarshal(o.Account, &a) != nil {
+		return nil
+	}
+	return a.each()
+}
+
 // text is the outcome for a person, one line.
 func (o outcome) text() string {
-	if o.Code == report.Done && o.Account != nil {
-		return "the clone was made before anything was started"
+	var made, in, reasons []string
+	for _, a := range o.accounts() {
+		if a.Result == report.Done.Result() {
+			made = append(made, a.Array)
+		}
+		if a.Attached {
+			in = append(in, a.Array)
+		}
 	}
-	reasons := make([]string, 0, len(o.Reasons))
 	for _, r := range o.Reasons {
 		reasons = append(reasons, r.Text)
 	}
-	return "no clone was made before the boot (" + o.Result + "): " + strings.Join(reasons, "; ")
+	text, because := "", strings.Join(reasons, "; ")
+	switch {
+	case o.Code == report.Done && len(made) > 0:
+		text = "the clone was made before anything was started"
+	case len(made) > 0:
+		text = "the clone of " + strings.Join(made, ", ") + " was made before anything was started, the rest was not (" + o.Result +
+			"): " + because
+	default:
+		text = "no clone was made before the boot (" + o.Result + "): " + because
+	}
+	switch {
+	case len(in) > 0:
+		text += "; do not unplug it, it is still in the array of " + strings.Join(in, ", ") + ": mdclone-early detach takes it out"
+	case o.Code == report.Done && len(made) > 0:
+		text += "; it is safe to unplug"
+	}
+	return text
 }
 
-// remembered tells whether the backup has written the history itself: not where it changed nothing.
-func (o outcome) remembered() bool {
-	return o.Account != nil && o.Code != report.Refused && o.Code != report.NoDrive && o.Code != report.Usage
+// changed tells whether the backup may have changed anything: not where it refused all that was asked.
+func (o outcome) changed() bool {
+	for _, a := range o.accounts() {
+		if a.Result != report.Refused.Result() {
+			return true
+		}
+	}
+	return o.Account == nil
 }
 
 // keep leaves the outcome for the real root, and in the history.
@@ -70,14 +127,26 @@ func (b *Boot) keep(o outcome) error {
 		return err
 	}
 	err = b.mark(outcomeFile, string(text)+"\n")
-	if o.remembered() {
+	if o.remembered {
 		return err
 	}
 	line, e := json.Marshal(o)
 	if e != nil {
 		return errors.Join(err, e)
 	}
-	return errors.Join(err, appendTo(filepath.Join(b.Root, config.HandoverDir, config.HistoryFile), string(line)+"\n"))
+	return errors.Join(err, appendTo(b.history(), string(line)+"\n"))
+}
+
+// history is the file of accounts that the running system takes over.
+func (b *Boot) history() string { return filepath.Join(b.Root, config.HandoverDir, config.HistoryFile) }
+
+// historyBytes is its length; 0 without one.
+func (b *Boot) historyBytes() int64 {
+	info, err := os.Stat(b.history())
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // appendTo adds text to a file, which is made if need be.

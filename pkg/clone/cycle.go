@@ -97,6 +97,9 @@ func (s *session) stillIn() error {
 // run is what every way through a cycle shares: one process an array, what is changed is put back, an interrupt
 // leaves a safe state, and there is an account of each clone.
 func (t *Target) run(ctx context.Context, opts Options, do func(context.Context, *crew)) ([]*Result, error) {
+	if t.absent != nil {
+		return []*Result{t.refusal(t.absent)}, t.absent
+	}
 	start := t.env.Now()
 	unlock, err := t.env.lock(t.Conf.UUID)
 	if err != nil {

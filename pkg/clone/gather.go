@@ -22,6 +22,7 @@ type Target struct {
 	Conf       config.Array
 	Configured bool // Conf comes from a file
 
+	absent  error     // why there is no Array; nil if there is
 	changed []tunable // what tune has changed
 	guard   *guard    // makes a read-only array writable if we die
 }

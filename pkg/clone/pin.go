@@ -21,6 +21,9 @@ const (
 // Pin sets the array's limit to kb KiB; 0 leaves it to the configuration, and where that says auto, to the smallest
 // limit among members and recorded clones.
 func (t *Target) Pin(kb uint64) (limits.PinResult, PinOutcome, error) {
+	if t.absent != nil {
+		return limits.PinResult{}, "", t.absent
+	}
 	if kb == 0 {
 		kb = t.Conf.MaxSectorsKB
 	}

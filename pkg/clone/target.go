@@ -12,7 +12,7 @@ import (
 )
 
 // Targets finds the arrays that a command works on. which is /dev/mdX, mdX, an md UUID or a configured name; "" means
-// every configured array.
+// every configured array: what is done with one that is not assembled fails, and does not keep the others from it.
 func (e *Env) Targets(which string) ([]*Target, error) {
 	confs, err := config.Load(e.Root)
 	if err != nil {
@@ -35,11 +35,12 @@ func (e *Env) Targets(which string) ([]*Target, error) {
 	}
 	var out []*Target
 	for _, c := range confs {
-		a, ok := arrays[c.UUID]
-		if !ok {
-			return nil, e.notRunning(c)
+		t := &Target{env: e, Conf: c, Configured: true}
+		var ok bool
+		if t.Array, ok = arrays[c.UUID]; !ok {
+			t.absent = e.notRunning(c)
 		}
-		out = append(out, &Target{env: e, Array: a, Conf: c, Configured: true})
+		out = append(out, t)
 	}
 	return out, nil
 }
