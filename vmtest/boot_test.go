@@ -196,7 +196,7 @@ func equalButDirty(t *testing.T, primary, cloneDisk string) {
 			t.Errorf("the clone differs at %d MiB, and the bitmap does not know", off/mib)
 		}
 	}
-	if n := dirty.Bytes(dirty.Dirty); n > uint64(a.size)/4 {
+	if n := dirty.Bytes(dirty.Dirty); n > uint64(a.size)/2 {
 		t.Errorf("%d bytes are dirty right after a backup of %d: too many to prove anything", n, a.size)
 	}
 }

@@ -139,14 +139,16 @@ func (r offline) nothingBefore(t *testing.T) {
 	}
 }
 
+// told is what the running system reads of the outcome.
+type told struct {
+	Code    report.Code
+	Reasons []report.Reason
+	Account *struct{ Arrays []clone.Result }
+}
+
 // outcome requires that the running system is told what came of it.
-func (r offline) outcome(t *testing.T, c offlineCase) {
+func (r offline) outcome(t *testing.T, c offlineCase) (o told) {
 	t.Helper()
-	var o struct {
-		Code    report.Code
-		Reasons []report.Reason
-		Account *clone.Result
-	}
 	if err := json.Unmarshal([]byte(r.File("/run/mdclone/boot.json")), &o); err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +172,7 @@ func (r offline) outcome(t *testing.T, c offlineCase) {
 	if entry := lines[len(lines)-1]; !strings.Contains(entry, `"`+last+`"`) || !strings.Contains(entry, `"result":"`+c.code.Result()+`"`) {
 		t.Errorf("the history ends with\n%s; want %s, %s", entry, c.code.Result(), last)
 	}
+	return o
 }
 
 // atTheRelease compares the disks in the moment in which the array was released and nothing is mounted yet.

@@ -1,0 +1,109 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"encoding/binary"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mdclone/pkg/report"
+	"mdclone/vmtest/vm"
+)
+
+// partitions of the one clone drive of two arrays: where they begin and how long they are, in bytes.
+var partitions = [][2]int64{{mib, vm.MachineDisk}, {mib + vm.MachineDisk, dataMiB * mib}}
+
+const dataMiB = 64
+
+// TestOfflineBootOfTwoArrays makes the clones of two arrays at boot, on two partitions of one drive.
+func TestOfflineBootOfTwoArrays(t *testing.T) {
+	anySuite(t, func(t *testing.T, suite string) {
+		l := Lab(t)
+		boot := bootCase{disks: strings.Fields(both), args: []string{"init=/usr/local/sbin/light"}}
+		conf, _ := boot.config(t, diskStates(t, l, suite)["stale"])
+		conf.CPUs = 1
+		conf.Disks = append(conf.Disks, NewDisk(t, "d1", dataMiB), NewDisk(t, "d2", dataMiB), partitioned(t))
+		raw(t, &conf)
+		disks := map[string]vm.Disk{}
+		for _, d := range conf.Disks {
+			disks[d.Serial] = d
+		}
+		r := offline{&rig{Machine: BootIn(t, l, conf)}, disks}
+		drive := "/dev/" + r.name("both")
+		r.Script("printf 'array = " + vm.MachineArray + "\\n' > /etc/mdclone/root.conf; mdadm --create /dev/md9 --run --quiet --level=1 " +
+			"--raid-devices=2 --bitmap=internal --assume-clean /dev/" + r.name("d1") + " /dev/" + r.name("d2"))
+		r.early(0, "adopt", "root", drive+"1")
+		r.early(0, "adopt", "/dev/md9", drive+"2", "--name", "data")
+		r.early(0, "detach")
+		r.Script(`mdclone-gen install --update-initramfs=never
+			head -c 2000000 /dev/urandom > /var/change; dd if=/dev/urandom of=/dev/md9 bs=1M count=4 oflag=direct status=none
+			mdadm --stop /dev/md9; sync; mount -o remount,ro /`)
+		// what making the boot image anew would put into it, which takes minutes here
+		for _, path := range []string{"/etc/mdclone/root.conf", "/etc/mdclone/data.conf", "/usr/lib/udev/rules.d/63-mdclone.rules"} {
+			conf.Files = append(conf.Files, vm.File{Path: path, Data: []byte(r.File(path))})
+		}
+		if err := r.Kill(); err != nil {
+			t.Fatal(err)
+		}
+
+		conf.Args = append(conf.Args, "mdclone=backup", "mdclone.verify=changed", "break=mount", "panic=")
+		r.Machine = LaunchIn(t, l, conf)
+		r.await(t, "(initramfs)")
+		for i, primary := range []string{"p1", "d1"} {
+			sameMembers(t, disks[primary].Path, partition(t, disks["both"].Path, partitions[i]))
+		}
+		r.enter(t, "exit")
+		r.Up()
+		r.nothingBefore(t)
+		o := r.outcome(t, offlineCase{code: report.Done})
+		if a := o.Account.Arrays; len(a) != 2 || a[0].Result != "done" || a[1].Result != "done" {
+			t.Errorf("the account is %+v; want both arrays done", a)
+		}
+	})
+}
+
+// partitioned is a drive with those partitions.
+func partitioned(t *testing.T) vm.Disk {
+	t.Helper()
+	d := NewDisk(t, "both", 2+vm.MachineDisk/mib+dataMiB)
+	sector := make([]byte, 512)
+	for i, p := range partitions { // a DOS partition table
+		entry := sector[446+16*i:]
+		entry[4] = 0xfd
+		binary.LittleEndian.PutUint32(entry[8:], uint32(p[0]/512))
+		binary.LittleEndian.PutUint32(entry[12:], uint32(p[1]/512))
+	}
+	sector[510], sector[511] = 0x55, 0xaa
+	f, err := os.OpenFile(d.Path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(sector); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// partition is a copy of a part of an image.
+func partition(t *testing.T, path string, part [2]int64) string {
+	t.Helper()
+	from, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	to, err := os.Create(filepath.Join(t.TempDir(), "part"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	if _, err := io.Copy(to, io.NewSectionReader(from, part[0], part[1])); err != nil {
+		t.Fatal(err)
+	}
+	return to.Name()
+}
