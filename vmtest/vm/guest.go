@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mdclone/pkg/sysroot"
 )
 
 // Image is what a virtual machine boots: a kernel and an initramfs.
@@ -71,7 +73,7 @@ func (l *Lab) Guest(ctx context.Context, suite string) (Image, error) {
 func (i Image) fioLayer() string { return filepath.Join(filepath.Dir(i.Initrd), "fio.cpio") }
 
 func buildGuest(ctx context.Context, tree, dir string) error {
-	s := &stage{tree: tree, dir: filepath.Join(dir, "root"), done: map[string]bool{}}
+	s := newStage(tree, filepath.Join(dir, "root"))
 	for _, sub := range []string{"dev", "etc", "proc", "run", "sys", "tmp", "mnt", "var/lib", "usr/lib64"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o755); err != nil {
 			return err
@@ -84,11 +86,11 @@ func buildGuest(ctx context.Context, tree, dir string) error {
 			return err
 		}
 	}
-	if err := s.programs(bare.Programs...); err != nil {
+	if err := s.Programs(bare.Programs...); err != nil {
 		return err
 	}
 	for _, extra := range bare.Extra {
-		if err := s.file(strings.Split(extra, ":")...); err != nil {
+		if err := s.File(strings.Split(extra, ":")...); err != nil {
 			return err
 		}
 	}
@@ -103,21 +105,22 @@ func buildGuest(ctx context.Context, tree, dir string) error {
 			return err
 		}
 	}
-	m, err := readModules(tree)
+	m, err := onlyModules(tree)
 	if err != nil {
 		return err
 	}
 	if err := s.kernelModules(ctx, m); err != nil {
 		return err
 	}
-	if err := unpackKernel(ctx, tree, m.release, filepath.Join(dir, "kernel")); err != nil {
+	if err := unpackKernel(ctx, tree, m.Release, filepath.Join(dir, "kernel")); err != nil {
 		return err
 	}
 	if err := s.packTo(filepath.Join(dir, "base.cpio")); err != nil {
 		return err
 	}
-	more := &stage{tree: tree, dir: filepath.Join(dir, "more"), done: s.done}
-	if err := more.programs(bare.Fio...); err != nil {
+	more := newStage(tree, filepath.Join(dir, "more"))
+	more.Done = s.Done
+	if err := more.Programs(bare.Fio...); err != nil {
 		return err
 	}
 	return more.packTo(filepath.Join(dir, "fio.cpio"))
@@ -125,14 +128,14 @@ func buildGuest(ctx context.Context, tree, dir string) error {
 
 // busybox puts it there under all its names that are not taken by a real program.
 func (s *stage) busybox(ctx context.Context) error {
-	if err := s.programs("busybox"); err != nil {
+	if err := s.Programs("busybox"); err != nil {
 		return err
 	}
-	_, real, err := find(s.tree, "usr/bin/busybox", "bin/busybox")
+	_, real, err := sysroot.Find(s.Tree, "usr/bin/busybox", "bin/busybox")
 	if err != nil {
 		return err
 	}
-	names, err := output(ctx, filepath.Join(s.tree, real), "--list")
+	names, err := output(ctx, filepath.Join(s.Tree, real), "--list")
 	if err != nil {
 		return err
 	}
@@ -148,27 +151,47 @@ func (s *stage) busybox(ctx context.Context) error {
 }
 
 // kernelModules puts the recipe's modules there, and the list of those that the agent loads.
-func (s *stage) kernelModules(ctx context.Context, m *modules) error {
+func (s *stage) kernelModules(ctx context.Context, m *sysroot.Modules) error {
 	var order []string
 	seen := map[string]bool{}
-	put := func(name string, image []byte) error {
-		path := filepath.Join("usr/lib/modules", m.release, strings.TrimSuffix(strings.TrimSuffix(m.path[name], ".xz"), ".zst"))
+	put := func(name string, _ []string, image []byte) error {
+		path := filepath.Join("usr/lib/modules", m.Release, m.Plain(name))
 		order = append(order, "/"+path)
 		return s.write(path, string(image))
 	}
-	if err := m.visit(bare.Eager, true, seen, put); err != nil {
+	if err := m.Visit(bare.Eager, true, seen, put); err != nil {
 		return err
 	}
 	if err := s.write("mods/order", strings.Join(order, "\n")+"\n"); err != nil {
 		return err
 	}
-	if err := m.visit(bare.Required, true, seen, put); err != nil {
+	if err := m.Visit(bare.Required, true, seen, put); err != nil {
 		return err
 	}
-	if err := m.visit(bare.Wanted, false, seen, put); err != nil {
+	if err := m.Visit(bare.Wanted, false, seen, put); err != nil {
 		return err
 	}
-	return m.copyIndex(ctx, s.dir)
+	return copyIndex(ctx, m, s.dir)
+}
+
+// onlyModules finds the modules of the only kernel in tree.
+func onlyModules(tree string) (*sysroot.Modules, error) {
+	releases, err := sysroot.Kernels(tree)
+	if err != nil || len(releases) != 1 {
+		return nil, fmt.Errorf("find the modules in %s: %d kernels, want 1: %w", tree, len(releases), errors.Join(err))
+	}
+	return sysroot.ReadModules(tree, releases[0])
+}
+
+// copyIndex copies to stage what modprobe needs beside the modules, and makes the rest with depmod.
+func copyIndex(ctx context.Context, m *sysroot.Modules, stage string) error {
+	for _, name := range []string{"modules.builtin", "modules.builtin.modinfo", "modules.order"} {
+		if err := copyFile(filepath.Join(m.Dir, name), filepath.Join(stage, "usr/lib/modules", m.Release, name)); err != nil {
+			return err
+		}
+	}
+	_, err := output(ctx, "depmod", "-b", stage, m.Release)
+	return err
 }
 
 // packTo packs the stage into the file path and removes it.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"mdclone/pkg/sysroot"
 )
 
 // Offsets in a bzImage (Documentation/arch/x86/boot.rst, Linux 6.12, "The real-mode kernel header").
@@ -26,7 +28,7 @@ const (
 // unpackKernel writes the ELF image inside tree's bzImage of release to the file to. QEMU starts it through its PVH
 // entry, and the emulated machine need not uncompress it, which takes as long as half of a boot.
 func unpackKernel(ctx context.Context, tree, release, to string) error {
-	_, from, err := find(tree, "boot/vmlinuz-"+release, "usr/lib/modules/"+release+"/vmlinuz")
+	_, from, err := sysroot.Find(tree, "boot/vmlinuz-"+release, "usr/lib/modules/"+release+"/vmlinuz")
 	if err != nil {
 		return err
 	}

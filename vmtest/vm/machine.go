@@ -130,17 +130,17 @@ func furnish(ctx context.Context, tree string, files []File) error {
 
 // takeBoot copies kernel and initramfs from tree to dir.
 func takeBoot(ctx context.Context, tree, dir string) error {
-	m, err := readModules(tree)
+	m, err := onlyModules(tree)
 	if err != nil {
 		return err
 	}
-	if err := unpackKernel(ctx, tree, m.release, filepath.Join(dir, "kernel")); err != nil {
+	if err := unpackKernel(ctx, tree, m.Release, filepath.Join(dir, "kernel")); err != nil {
 		return err
 	}
-	if err := copyFile(filepath.Join(tree, "boot/initrd.img-"+m.release), filepath.Join(dir, "initrd")); err != nil {
+	if err := copyFile(filepath.Join(tree, "boot/initrd.img-"+m.Release), filepath.Join(dir, "initrd")); err != nil {
 		return err
 	}
-	return writeAll(dir, map[string]string{"release": m.release, "id": newID()})
+	return writeAll(dir, map[string]string{"release": m.Release, "id": newID()})
 }
 
 // fillDisks copies the disks of storage to dir and puts tree into the volume on them, which begins at start.

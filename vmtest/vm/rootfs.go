@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"mdclone/pkg/sysroot"
 )
 
 // machinePackages are a machine's, besides those that each Debian system has.
@@ -120,7 +122,7 @@ func writeFiles(dir string, files []File) error {
 		if err != nil {
 			return err
 		}
-		path := filepath.Join(dir, merged(f.Path))
+		path := filepath.Join(dir, sysroot.Merged(f.Path))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}

@@ -11,58 +11,22 @@ import (
 	"time"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"mdclone/pkg/sysroot"
 )
 
 // stage is a root directory that is filled from a tree and then packed.
 type stage struct {
-	tree string
-	dir  string
-	done map[string]bool // by path in the tree
+	dir string
+	sysroot.Cutter
 }
 
-// programs puts the programs of these names there, with the libraries they need.
-func (s *stage) programs(names ...string) error {
-	for _, name := range names {
-		if err := s.file("usr/sbin/"+name, "sbin/"+name, "usr/bin/"+name, "bin/"+name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// file puts there the first of paths that the tree has: a symbolic link with what it leads to, an ELF file with what it
-// needs.
-func (s *stage) file(paths ...string) error {
-	found, real, err := find(s.tree, paths...)
-	if err != nil {
-		return err
-	}
-	if merged(found) != merged(real) && !s.done[found] {
-		s.done[found] = true
-		if err := s.link("/"+merged(real), merged(found)); err != nil {
-			return err
-		}
-	}
-	if s.done[real] {
-		return nil
-	}
-	s.done[real] = true
-	if err := copyFile(filepath.Join(s.tree, real), filepath.Join(s.dir, merged(real))); err != nil {
-		return err
-	}
-	if isELF, err := hasPrefix(filepath.Join(s.tree, real), "\x7fELF"); err != nil || !isELF {
-		return err
-	}
-	needs, err := libraries(s.tree, real)
-	if err != nil {
-		return err
-	}
-	for _, lib := range needs {
-		if err := s.file(lib); err != nil {
-			return err
-		}
-	}
-	return nil
+// newStage fills dir from tree.
+func newStage(tree, dir string) *stage {
+	s := &stage{dir: dir}
+	s.Tree, s.Link, s.Done = tree, s.link, map[string]bool{}
+	s.Copy = func(from, to string) error { return copyFile(from, filepath.Join(dir, to)) }
+	return s
 }
 
 // write makes a file of its own.
@@ -157,7 +121,7 @@ func overlay(w io.Writer, files []File) error {
 		if err != nil {
 			return err
 		}
-		path := merged(f.Path)
+		path := sysroot.Merged(f.Path)
 		if err := parents(out, filepath.Dir(path), made); err != nil {
 			return err
 		}
@@ -202,17 +166,4 @@ func copyFile(from, to string) error {
 		return errors.Join(err, out.Close())
 	}
 	return errors.Join(out.Close(), os.Chtimes(to, time.Time{}, info.ModTime()))
-}
-
-func hasPrefix(path, prefix string) (bool, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	buf := make([]byte, len(prefix))
-	if _, err := io.ReadFull(f, buf); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return false, err
-	}
-	return string(buf) == prefix, nil
 }

@@ -12,43 +12,6 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
-func TestMerged(t *testing.T) {
-	for in, want := range map[string]string{
-		"/sbin/x": "usr/sbin/x", "bin/x": "usr/bin/x", "/lib64/ld.so": "usr/lib64/ld.so", "/lib": "usr/lib",
-		"/usr/bin/x": "usr/bin/x", "/library/x": "library/x", "/etc/../init": "init",
-	} {
-		if got := merged(in); got != want {
-			t.Errorf("merged(%q) = %q; want %q", in, got, want)
-		}
-	}
-}
-
-func TestFind(t *testing.T) {
-	tree := t.TempDir()
-	s := &stage{dir: tree}
-	if err := s.write("usr/bin/real", "x"); err != nil {
-		t.Fatal(err)
-	}
-	for path, to := range map[string]string{
-		"sbin/absolute": "/usr/bin/real", "usr/bin/relative": "../../sbin/absolute", "usr/bin/dangling": "/no", "usr/bin/loop": "loop",
-	} {
-		if err := s.link(to, path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, path := range []string{"usr/bin/real", "sbin/absolute", "usr/bin/relative"} {
-		found, real, err := find(tree, "usr/bin/none", path)
-		if found != path || real != "usr/bin/real" || err != nil {
-			t.Errorf("find(%q) = %q, %q, %v; want it, and usr/bin/real", path, found, real, err)
-		}
-	}
-	for _, path := range []string{"usr/bin/none", "usr/bin/dangling", "usr/bin/loop"} {
-		if found, real, err := find(tree, path); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("find(%q) = %q, %q, %v; want that it does not exist", path, found, real, err)
-		}
-	}
-}
-
 // names are the records of a cpio archive, with their content.
 func names(t *testing.T, archive []byte) map[string]string {
 	t.Helper()

@@ -2,10 +2,7 @@ package vm
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -33,44 +30,4 @@ func (l *Lab) tree(ctx context.Context, suite string) (string, error) {
 	return l.entry(ctx, "tree-"+suite, key(packages), func(dir string) error {
 		return l.debootstrap(ctx, suite, "extract", packages, dir)
 	})
-}
-
-// find returns the path inside tree of the first of paths that exists, following a last symbolic link as if tree were
-// the root.
-func find(tree string, paths ...string) (found, real string, err error) {
-	for _, p := range paths {
-		found = p
-		for range 10 {
-			info, err := os.Lstat(filepath.Join(tree, p))
-			if errors.Is(err, os.ErrNotExist) {
-				break
-			}
-			if err != nil {
-				return "", "", err
-			}
-			if info.Mode()&os.ModeSymlink == 0 {
-				return found, p, nil
-			}
-			to, err := os.Readlink(filepath.Join(tree, p))
-			if err != nil {
-				return "", "", err
-			}
-			if !filepath.IsAbs(to) {
-				to = filepath.Join(filepath.Dir("/"+p), to)
-			}
-			p = strings.TrimPrefix(filepath.Clean(to), "/")
-		}
-	}
-	return "", "", fmt.Errorf("find %s in %s: %w", strings.Join(paths, " or "), tree, os.ErrNotExist)
-}
-
-// merged is p on a system where /bin, /sbin and /lib are links into /usr, which a guest's root is and a tree need not be.
-func merged(p string) string {
-	p = strings.TrimPrefix(filepath.Clean("/"+p), "/")
-	for _, top := range []string{"bin", "sbin", "lib", "lib64"} {
-		if p == top || strings.HasPrefix(p, top+"/") {
-			return "usr/" + p
-		}
-	}
-	return p
 }

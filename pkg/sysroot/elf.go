@@ -1,4 +1,4 @@
-package vm
+package sysroot
 
 import (
 	"debug/elf"
@@ -7,8 +7,20 @@ import (
 	"strings"
 )
 
-// libraryDirs is where the dynamic linker looks on Debian amd64 after a file's own run path (ld.so(8)).
-var libraryDirs = []string{"usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib", "usr/lib64", "lib64"}
+// libraryDirs is where the dynamic linker looks after a file's own run path (ld.so(8)): Debian's folder for the processor,
+// then the others'.
+func libraryDirs(machine elf.Machine) []string {
+	var dirs []string
+	for of, name := range map[elf.Machine]string{
+		elf.EM_X86_64: "x86_64-linux-gnu", elf.EM_AARCH64: "aarch64-linux-gnu", elf.EM_386: "i386-linux-gnu",
+		elf.EM_ARM: "arm-linux-gnueabihf", elf.EM_RISCV: "riscv64-linux-gnu",
+	} {
+		if of == machine {
+			dirs = append(dirs, "usr/lib/"+name, "lib/"+name)
+		}
+	}
+	return append(dirs, "usr/lib", "lib", "usr/lib64", "lib64")
+}
 
 // libraries returns the paths in tree of what the ELF file at path needs directly: its libraries and its interpreter.
 func libraries(tree, path string) ([]string, error) {
@@ -25,14 +37,14 @@ func libraries(tree, path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs = append(dirs, libraryDirs...)
+	dirs = append(dirs, libraryDirs(f.Machine)...)
 	var found []string
 	for _, name := range names {
 		candidates := make([]string, 0, len(dirs))
 		for _, dir := range dirs {
 			candidates = append(candidates, filepath.Join(dir, name))
 		}
-		lib, _, err := find(tree, candidates...)
+		lib, _, err := Find(tree, candidates...)
 		if err != nil {
 			return nil, fmt.Errorf("library of %s: %w", path, err)
 		}
@@ -47,7 +59,7 @@ func libraries(tree, path string) ([]string, error) {
 			return nil, fmt.Errorf("read the interpreter of %s: %w", path, err)
 		}
 		ld := strings.Trim(string(name), "\x00/")
-		if ld, _, err = find(tree, ld, "usr/"+ld); err != nil {
+		if ld, _, err = Find(tree, ld, "usr/"+ld); err != nil {
 			return nil, fmt.Errorf("interpreter of %s: %w", path, err)
 		}
 		found = append(found, ld)
