@@ -48,7 +48,7 @@ type adoption struct {
 func (t *Target) Adopt(ctx context.Context, path string, opts AdoptOptions) (*Result, error) {
 	start := t.env.Now()
 	s := &session{Target: t, result: &Result{Array: t.Conf.Name, Device: path, Mode: "full"}}
-	unlock, err := t.env.lock(t.Conf.UUID)
+	unlock, err := t.env.Lock(t.Conf.UUID)
 	if err == nil {
 		defer unlock()
 		a := &adoption{session: s, opts: opts}

@@ -101,7 +101,7 @@ func (t *Target) run(ctx context.Context, opts Options, do func(context.Context,
 		return []*Result{t.refusal(t.absent)}, t.absent
 	}
 	start := t.env.Now()
-	unlock, err := t.env.lock(t.Conf.UUID)
+	unlock, err := t.env.Lock(t.Conf.UUID)
 	if err != nil {
 		return []*Result{t.refusal(err)}, err
 	}

@@ -13,9 +13,9 @@ import (
 	"mdclone/pkg/report"
 )
 
-// lock makes this the only process that works on an array. A lock on the array's own node would do without a file, but
+// Lock makes this the only process that works on an array. A lock on the array's own node would do without a file, but
 // an open node makes "readonly" answer EBUSY.
-func (e *Env) lock(array md.UUID) (unlock func(), err error) {
+func (e *Env) Lock(array md.UUID) (unlock func(), err error) {
 	if err := os.MkdirAll(e.RunDir(), 0o755); err != nil {
 		return nil, err
 	}

@@ -129,21 +129,21 @@ func TestUntunePutsBackWhatIsStillOurs(t *testing.T) {
 
 func TestLockKeepsASecondRunOut(t *testing.T) {
 	e, _ := fakeEnv(t)
-	unlock, err := e.lock(md.UUID{1})
+	unlock, err := e.Lock(md.UUID{1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.lock(md.UUID{1}); report.CodeOf(err) != report.Refused {
+	if _, err := e.Lock(md.UUID{1}); report.CodeOf(err) != report.Refused {
 		t.Errorf("a second lock() = %v; want a refusal", err)
 	}
-	other, err := e.lock(md.UUID{2})
+	other, err := e.Lock(md.UUID{2})
 	if err != nil {
 		t.Errorf("lock() of another array = %v", err)
 	} else {
 		other()
 	}
 	unlock()
-	if again, err := e.lock(md.UUID{1}); err != nil {
+	if again, err := e.Lock(md.UUID{1}); err != nil {
 		t.Errorf("lock() after the first ended = %v", err)
 	} else {
 		again()

@@ -234,7 +234,7 @@ func decodeTunables(text []byte) (tunables, error) {
 }
 
 func (e *Env) restoreOne(a md.Array, t tunables) error {
-	unlock, err := e.lock(t.Array)
+	unlock, err := e.Lock(t.Array)
 	if report.CodeOf(err) == report.Refused {
 		return nil
 	}

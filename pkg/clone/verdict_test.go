@@ -288,23 +288,3 @@ func TestMend(t *testing.T) {
 		})
 	}
 }
-
-func TestOlderThan(t *testing.T) {
-	for _, test := range []struct {
-		release string
-		want    bool
-	}{
-		{"6.12.57+deb13-amd64", true},
-		{"6.18.0", true},
-		{"6.19-rc1", false},
-		{"6.19.3", false},
-		{"7.2.13+deb14-amd64", false},
-		{"5.10.0", true},
-		{"", false},
-		{"next", false},
-	} {
-		if got := olderThan(test.release, 6, 19); got != test.want {
-			t.Errorf("olderThan(%q, 6, 19) = %v; want %v", test.release, got, test.want)
-		}
-	}
-}

@@ -3,6 +3,7 @@ package initrd
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -14,25 +15,42 @@ import (
 // (init/initramfs.c, Linux 6.12). It holds files, by path, which root alone can read, and folders, with those above them,
 // and is not compressed. The same arguments make the same bytes.
 func Archive(files map[string][]byte, folders ...string) ([]byte, error) {
-	parents := map[string]bool{}
-	add := func(dir string) {
-		for ; dir != "." && dir != "/"; dir = path.Dir(dir) {
-			parents[dir] = true
+	entries := map[string]Entry{}
+	for _, dir := range folders {
+		entries[dir] = Entry{Mode: fs.ModeDir | 0o755}
+	}
+	for name, data := range files {
+		entries[name] = Entry{Mode: 0o600, Data: data}
+	}
+	return Pack(entries)
+}
+
+// Pack is an archive, not compressed, of entries by path: folders, links (Target) and files (Data), and the folders that they
+// are in. The same entries make the same bytes.
+func Pack(entries map[string]Entry) ([]byte, error) {
+	all := maps.Clone(entries)
+	for name := range entries {
+		for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
+			if _, ok := all[dir]; !ok {
+				all[dir] = Entry{Mode: fs.ModeDir | 0o755}
+			}
 		}
 	}
-	for _, dir := range folders {
-		add(dir)
+	var folders, rest []cpio.Record // the kernel drops what is in a folder that is not there yet
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		e := all[name]
+		switch perm := uint64(e.Mode.Perm()); {
+		case e.Mode.IsDir():
+			folders = append(folders, cpio.Directory(name, perm))
+		case e.Mode.Type() == fs.ModeSymlink:
+			rest = append(rest, cpio.Symlink(name, e.Target))
+		case e.Mode.IsRegular():
+			rest = append(rest, cpio.StaticFile(name, string(e.Data), perm))
+		default:
+			return nil, fmt.Errorf("make an archive: %s is a %v", name, e.Mode)
+		}
 	}
-	for name := range files {
-		add(path.Dir(name))
-	}
-	var records []cpio.Record
-	for _, dir := range slices.Sorted(maps.Keys(parents)) { // each after the one that it is in
-		records = append(records, cpio.Directory(dir, 0o755))
-	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		records = append(records, cpio.StaticFile(name, string(files[name]), 0o600))
-	}
+	records := append(folders, rest...)
 	for i := range records {
 		records[i] = cpio.MakeReproducible(records[i])
 		records[i].Ino = uint64(i + 1)

@@ -1,0 +1,46 @@
+package md
+
+import "testing"
+
+func TestTooNewFor(t *testing.T) {
+	blocks, lockless := &Member{Super: &Superblock{LogicalBlock: 512}}, &Member{Super: &Superblock{}, BitmapErr: ErrLocklessBitmap}
+	plain := &Member{Super: &Superblock{}}
+	for _, test := range []struct {
+		m       *Member
+		release string
+		old     bool
+	}{
+		{plain, "5.10.0-36-amd64", false},
+		{blocks, "6.12.57+deb13-amd64", true},
+		{blocks, "6.18.9", true},
+		{blocks, "6.19-rc1", false},
+		{blocks, "7.2.0", false},
+		{blocks, "some kernel", false},
+		{lockless, "6.17.0", true},
+		{lockless, "6.18.0", false},
+	} {
+		if why := test.m.TooNewFor(test.release); (why != "") != test.old {
+			t.Errorf("TooNewFor(%q) = %q; want a reason: %v", test.release, why, test.old)
+		}
+	}
+}
+
+func TestOlderThan(t *testing.T) {
+	for _, test := range []struct {
+		release string
+		want    bool
+	}{
+		{"6.12.57+deb13-amd64", true},
+		{"6.18.0", true},
+		{"6.19-rc1", false},
+		{"6.19.3", false},
+		{"7.2.13+deb14-amd64", false},
+		{"5.10.0", true},
+		{"", false},
+		{"next", false},
+	} {
+		if got := olderThan(test.release, 6, 19); got != test.want {
+			t.Errorf("olderThan(%q, 6, 19) = %v; want %v", test.release, got, test.want)
+		}
+	}
+}
