@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,3 +100,6 @@ func (cs *consoles) close() {
 	}
 	cs.open = nil
 }
+
+// Consoles shows what is written to it on all consoles of the machine. It never fails.
+func Consoles(root string) io.Writer { return openConsoles(root) }

@@ -7,7 +7,6 @@ package boot
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
@@ -242,14 +241,6 @@ func (v *view) cloneSlots(f Facts, a *md.Superblock) map[int]bool {
 
 // missing says what is here and what is waited for.
 func (v *view) missing(f Facts) string {
-	names := func(drives []Drive) string {
-		out := make([]string, 0, len(drives))
-		for _, d := range drives {
-			out = append(out, d.Name)
-		}
-		slices.Sort(out)
-		return strings.Join(out, ", ")
-	}
 	if len(v.primaries) == 0 {
 		return fmt.Sprintf("of array %s only its clone is here (%s)", f.Conf.Name, names(v.clones))
 	}
