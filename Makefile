@@ -5,7 +5,8 @@
 #
 #   GO             the Go command, version 1.24 or newer; also read from the environment. Default: go
 #   VERSION        what --version says. Default: `git describe`, or the constant below where there is no repository
-#   PREFIX         where the programs go (PREFIX/sbin), and their man pages (PREFIX/share/man/man8). Default: /usr
+#   PREFIX         where the programs go (PREFIX/sbin; that of the rescue image, PREFIX/lib/mdclone), and their man pages
+#                  (PREFIX/share/man/man8). Default: /usr
 #   DESTDIR        put before PREFIX by install and uninstall; for packagers. Default: empty
 #   FUZZTIME       how long `make fuzz` stays with one Fuzz function, as in 30s or 2m; also read from the environment.
 #                  Default: an equal share of ten minutes
@@ -39,7 +40,7 @@ VERSION := $(shell git describe --tags --match 'v[0-9]*' --always --abbrev=12 --
 
 # The same commit and the same Go make the same bytes, whatever the directory. Nothing is inlined: that saves a twentieth.
 GOBUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -gcflags=all=-l -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
-PROGRAMS = ./cmd/mdclone-early ./cmd/mdclone-gen
+PROGRAMS = ./cmd/mdclone-early ./cmd/mdclone-gen ./cmd/mdclone-rescue
 
 # Never download another Go behind the user's back.
 export GOTOOLCHAIN = local
@@ -55,7 +56,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-build: need-go ## bin/mdclone-early and bin/mdclone-gen, static and reproducible
+build: need-go ## the programs, in bin/, static and reproducible
 	$(GOBUILD) -o bin/ $(PROGRAMS)
 
 build-arm64: need-go ## the same for arm64, in bin/arm64
@@ -123,18 +124,20 @@ bench: deps build ## how long a clone takes, in QEMU
 	$(GO) run ./vmtest/bench $(ARGS)
 
 # Only if they are not there: root, who installs, need not have Go.
-bin/mdclone-early bin/mdclone-gen:
+bin/mdclone-early bin/mdclone-gen bin/mdclone-rescue:
 	$(MAKE) build
 
-install: bin/mdclone-early bin/mdclone-gen ## the programs and man pages; then run mdclone-gen install
-	install -d '$(DESTDIR)$(PREFIX)/sbin'
+install: bin/mdclone-early bin/mdclone-gen bin/mdclone-rescue ## the programs and man pages; then run mdclone-gen install
+	install -d '$(DESTDIR)$(PREFIX)/sbin' '$(DESTDIR)$(PREFIX)/lib/mdclone'
 	install -m 755 bin/mdclone-early bin/mdclone-gen '$(DESTDIR)$(PREFIX)/sbin'
+	install -m 755 bin/mdclone-rescue '$(DESTDIR)$(PREFIX)/lib/mdclone'
 	for page in docs/*.8; do \
 		if [ -e "$$page" ]; then install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man8' "$$page" || exit 1; fi; \
 	done
 
 uninstall: ## run mdclone-gen uninstall first
-	rm -f '$(DESTDIR)$(PREFIX)/sbin/mdclone-early' '$(DESTDIR)$(PREFIX)/sbin/mdclone-gen'
+	rm -f '$(DESTDIR)$(PREFIX)/sbin/mdclone-early' '$(DESTDIR)$(PREFIX)/sbin/mdclone-gen' \
+		'$(DESTDIR)$(PREFIX)/lib/mdclone/mdclone-rescue'
 	for page in docs/*.8; do rm -f "$(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/}" || exit 1; done
 
 clean: ## remove bin/

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mdclone/pkg/boot"
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+)
+
+// modulesFile lists the modules that the start loads, one a line; mdclone-gen writes it.
+const modulesFile = config.Dir + "/modules"
+
+// prepare is the start: modules, arrays, limits. What fails is said, and the menu comes whatever happens.
+func prepare(_ streams, _ []string) error {
+	log := report.Log{W: boot.Consoles("/"), Kmsg: report.OpenKmsg()}
+	log.Fail(loadListed("/"))
+	gather(log, true)
+	return nil
+}
+
+// assemble is prepare by hand, when disks were plugged in since.
+func assemble(s streams, args []string) error {
+	if len(args) > 0 {
+		return usage("assemble")
+	}
+	gather(report.Log{W: s.err}, false)
+	return nil
+}
+
+// gather assembles what can be, and holds the limits of what was.
+func gather(log report.Log, patient bool) {
+	ctx := context.Background()
+	b := boot.New(log)
+	log.Fail(boot.Gather(ctx, b, patient))
+	arrays, err := md.Arrays(b.FS)
+	if log.Fail(err); len(arrays) == 0 {
+		return
+	}
+	if out, err := b.Run(ctx, "mdclone-early", "pin"); err != nil {
+		log.Warnf("mdclone-early pin: %v: %s", err, out)
+	}
+}
+
+// loadListed loads the listed modules. A driver whose hardware is not here may refuse, which is no error.
+func loadListed(root string) error {
+	release, err := md.Release()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(root, "usr/lib/modules", release)); err != nil {
+		return report.Fail(report.Failed, "wrong-kernel", "this rescue image has no modules for Linux %s, which runs here", release).
+			Hint("start it with the kernel that it was made for, or make one for this kernel: mdclone-gen rescue --kernel %s", release)
+	}
+	text, err := os.ReadFile(filepath.Join(root, modulesFile))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range strings.Fields(string(text)) {
+		if err := probe(name, ""); err != nil && essential(name) {
+			errs = append(errs, fmt.Errorf("load module %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// essential says without which modules nothing works.
+func essential(name string) bool { return name == "md_mod" || name == "raid1" }
