@@ -15,6 +15,7 @@ import (
 	"github.com/jessevdk/go-flags"
 	"golang.org/x/sys/unix"
 
+	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
 
@@ -30,14 +31,16 @@ type app struct {
 	udevRuns       func() bool                                             // is there a udev daemon to be told about new rules
 	terminal       func() bool                                             // is there somebody to ask
 	now            func() time.Time
-	rtc            func() time.Time // the hardware clock taken for UTC, zero without one
-	document       *document        // what a command had to say as JSON
+	rtc            func() time.Time           // the hardware clock taken for UTC, zero without one
+	members        func() ([]md.Found, error) // of arrays, on this machine's disks
+	loaded         func() string              // /proc/modules
+	document       *document                  // what a command had to say as JSON
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	a := &app{
 		stdin: stdin, stdout: stdout, stderr: stderr, log: report.Log{W: stderr}, euid: os.Geteuid, self: executable,
-		now: time.Now, rtc: hardwareClock,
+		now: time.Now, rtc: hardwareClock, members: scanMembers, loaded: loadedModules,
 	}
 	a.command = func(root, name string, args ...string) error { return runIn(stderr, stderr, root, name, args...) }
 	a.output = func(root, name string, args ...string) (string, error) {
@@ -164,6 +167,7 @@ func (a *app) parser() (*flags.Parser, error) {
 		{"install", "put mdclone into the machine and its boot images", installDescription, &installCommand{app: a}},
 		{"uninstall", "take it out again", uninstallDescription, &uninstallCommand{app: a}},
 		{"verify", "is what is in the boot images what is configured?", verifyDescription, &verifyCommand{app: a}},
+		{"rescue", "make an image that starts nothing above the arrays, with a menu", rescueDescription, &rescueCommand{app: a}},
 		{"boot-once", "let the next boot, and only that, make the clone before anything runs", bootOnceDescription, &bootOnceCommand{app: a}},
 	} {
 		if _, err := parser.AddCommand(c.name, c.short, c.long, c.data); err != nil {

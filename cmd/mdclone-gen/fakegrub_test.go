@@ -77,16 +77,18 @@ func (f *fake) makeMenu() {
 func (f *fake) script(boot string, env ...string) (stdout, stderr string) {
 	f.t.Helper()
 	text := f.read(hooks.GrubPath)
-	const early = "[ -x /usr/sbin/mdclone-early ]"
-	if !strings.Contains(text, early) {
-		f.t.Fatalf("the script has no %q, this test has to follow it", early)
+	for _, path := range []string{"[ -x /usr/sbin/mdclone-early ]", "image=/boot/mdclone-rescue\n"} {
+		if !strings.Contains(text, path) {
+			f.t.Fatalf("the script has no %q, this test has to follow it", path)
+		}
+		text = strings.Replace(text, path, strings.Replace(path, "/", f.root+"/", 1), 1)
 	}
 	script := f.path("etc/grub.d/42_rooted")
 	lib := f.t.TempDir()
 	for name, text := range map[string]string{
-		script:                                  strings.Replace(text, early, "[ -x '"+f.path(earlyPath)+"' ]", 1),
+		script:                                  text,
 		filepath.Join(lib, "grub-mkconfig_lib"): "bindir=" + lib + "\nmake_system_path_relative_to_its_root() { echo '" + boot + "'; }\n",
-		filepath.Join(lib, "grub-script-check"): "#!/bin/sh\ncat > " + lib + "/checked\nexit ${CHECK:-0}\n",
+		filepath.Join(lib, "grub-script-check"): "#!/bin/sh\ncat >> " + lib + "/checked\nexit ${CHECK:-0}\n",
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
 			f.t.Fatal(err)

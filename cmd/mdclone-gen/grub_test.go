@@ -77,6 +77,13 @@ func TestGrubScript(t *testing.T) {
 	fi
 }
 `
+	const rescue = `menuentry 'Bob'\''s GNU/Linux, rescue (mdclone)' --class gnu-linux --class os $menuentry_id_option 'mdclone-rescue' {
+	load_video
+	insmod lvm
+	linux	/boot/mdclone-rescue.vmlinuz console=ttyS0
+	initrd	/boot/mdclone-rescue.img
+}
+`
 	replace := func(old, by string) func(*fake) {
 		return func(f *fake) {
 			if !strings.Contains(f.grub.linux, old) {
@@ -108,6 +115,12 @@ func TestGrubScript(t *testing.T) {
 			name: "no classes", change: replace(" --class gnu-linux --class os", ""), boot: "/boot",
 			want: strings.Replace(entry, " --class gnu-linux --class os", "", 1),
 		},
+		{name: "a rescue image", change: func(f *fake) {
+			f.write(rescueImage, "image")
+			f.write(kernelFile(rescueImage), "kernel")
+			replace("ro quiet", "ro console=ttyS0 quiet")(f)
+		}, boot: "/boot", want: strings.Replace(entry, "ro quiet", "ro console=ttyS0 quiet", 1) + rescue},
+		{name: "a rescue image without its kernel", change: func(f *fake) { f.write(rescueImage, "image") }, boot: "/boot", want: entry},
 		{name: "no initrd", change: replace("	initrd	/boot/intel-ucode.img /boot/initrd.img-6.1\n", ""), boot: "/boot", says: "10_linux has made no entry"},
 		{name: "no kernel", change: replace("	linux	", "	chainloader	"), boot: "/boot", says: "10_linux has made no entry"},
 		{name: "no entry", change: func(f *fake) { f.grub.linux = "#!/bin/sh\nexit 0\n" }, boot: "/boot", says: "10_linux has made no entry"},

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/initrd"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+	"mdclone/pkg/sysfs"
+	"mdclone/pkg/sysroot"
+)
+
+const (
+	// rescueImage is where GRUB's menu looks for the rescue image, below the root.
+	rescueImage = "boot/mdclone-rescue.img"
+	// rescueInImage is the program that the image starts.
+	rescueInImage = "usr/sbin/mdclone-rescue"
+	// rescueProgram is where `make install` puts that program, below the prefix.
+	rescueProgram = "lib/mdclone/mdclone-rescue"
+)
+
+// rescueModules are those of md, without which nothing works.
+func rescueModules() []string { return []string{"md_mod", "raid1"} }
+
+// diskModules are drivers of disks, and of the keyboard that the menu is for; a kernel has some of them.
+func diskModules() []string {
+	return strings.Fields(`virtio_pci virtio_mmio virtio_blk virtio_scsi nvme ahci ata_piix ata_generic sata_sil24 sata_nv sata_via
+		sata_mv sd_mod xhci_pci ehci_pci ohci_pci uhci_hcd usb_storage uas sdhci_pci sdhci_acpi mmc_block mpt3sas megaraid_sas
+		hpsa aacraid smartpqi isci mptspi mptsas vmw_pvscsi hv_storvsc xen_blkfront
+		i8042 atkbd usbhid hid_generic hyperv_keyboard`)
+}
+
+// driverFolders are where drivers of disks are, of which the image gets those that the running machine has loaded.
+func driverFolders() []string {
+	return []string{"ata", "block", "message", "mmc", "nvme", "scsi", "usb/host", "usb/storage", "virtio", "hv", "xen", "pci/controller"}
+}
+
+// rescueEntries is what is in the image.
+func (a *app) rescueEntries(m machine, arrays []config.Array, release string) (map[string]initrd.Entry, error) {
+	e := entries{}
+	for _, dir := range []string{"dev", "proc", "run", "sys", "tmp", "mnt", "usr/bin", "usr/lib64", "var/lib"} {
+		e[dir] = initrd.Entry{Mode: fs.ModeDir | 0o755}
+	}
+	for name, target := range map[string]string{
+		"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64", "var/run": "/run", "etc/mtab": "/proc/self/mounts",
+		"init": "/" + rescueInImage,
+	} {
+		if err := e.link(target, name); err != nil {
+			return nil, err
+		}
+	}
+	e.text(config.EarlyMark, "")
+	for _, array := range arrays {
+		if err := e.copy(m.path(confPath(array.Name)), confPath(array.Name)); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{"etc/mdadm/mdadm.conf", "etc/mdadm.conf"} {
+		if err := e.copy(m.path(name), name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if err := a.rescuePrograms(m, e); err != nil {
+		return nil, err
+	}
+	return e, a.rescueDrivers(m, release, e, m.root == "/")
+}
+
+// rescuePrograms puts the programs there.
+func (a *app) rescuePrograms(m machine, e entries) error {
+	self, err := a.self()
+	if err != nil {
+		return fmt.Errorf("find mdclone-gen itself: %w", err)
+	}
+	beside := filepath.Dir(self)
+	for inImage, candidates := range map[string][]string{
+		earlyPath: {filepath.Join(beside, "mdclone-early"), m.path(earlyPath)},
+		rescueInImage: {
+			filepath.Join(beside, "mdclone-rescue"), filepath.Join(beside, "..", rescueProgram), m.path("usr/" + rescueProgram),
+		},
+	} {
+		var err error
+		for _, name := range candidates {
+			if err = e.copy(name, inImage); !errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+		}
+		if err != nil {
+			return report.Fail(report.Failed, "no-program", "find %s: %w (looked for %s)", filepath.Base(inImage), err,
+				strings.Join(candidates, ", "))
+		}
+	}
+	cut := sysroot.Cutter{Tree: m.root, Copy: e.copy, Link: e.link}
+	if err := cut.Programs("mdadm"); err != nil {
+		return report.Fail(report.Failed, "no-mdadm", "put mdadm into the image: %w", err).Hint("install the package mdadm")
+	}
+	return nil
+}
+
+// rescueDrivers puts the modules there, what modprobe reads about them, and the list of those that the start loads. here says
+// that m is the running machine.
+func (a *app) rescueDrivers(m machine, release string, e entries, here bool) error {
+	modules, err := sysroot.ReadModules(m.root, release)
+	if err != nil {
+		return err
+	}
+	dir := "usr/lib/modules/" + release
+	var deps strings.Builder
+	put := func(name string, needs []string, image []byte) error {
+		e[dir+"/"+modules.Plain(name)] = initrd.Entry{Mode: 0o644, Data: image}
+		deps.WriteString(modules.Plain(name) + ":")
+		for _, n := range needs {
+			if modules.Path[n] != "" { // else it is built in
+				deps.WriteString(" " + modules.Plain(n))
+			}
+		}
+		deps.WriteString("\n")
+		return nil
+	}
+	seen := map[string]bool{}
+	if err := modules.Visit(rescueModules(), true, seen, put); err != nil {
+		return err
+	}
+	drivers := diskModules()
+	if here {
+		drivers = append(drivers, a.loadedDrivers(modules)...)
+	}
+	if err := modules.Visit(drivers, false, seen, put); err != nil {
+		return err
+	}
+	e.text(dir+"/modules.dep", deps.String())
+	load := slices.DeleteFunc(append(rescueModules(), drivers...), func(name string) bool { return !seen[name] })
+	e.text(config.Dir+"/modules", strings.Join(load, "\n")+"\n")
+	return e.copy(filepath.Join(modules.Dir, "modules.builtin"), dir+"/modules.builtin")
+}
+
+// loadedDrivers are the modules for disks that the running system has loaded.
+func (a *app) loadedDrivers(modules *sysroot.Modules) []string {
+	var names []string
+	for _, line := range strings.Split(a.loaded(), "\n") {
+		name, _, _ := strings.Cut(line, " ")
+		path := modules.Path[name]
+		if slices.ContainsFunc(driverFolders(), func(dir string) bool { return strings.HasPrefix(path, "kernel/drivers/"+dir+"/") }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// loadedModules is /proc/modules.
+func loadedModules() string {
+	text, err := os.ReadFile("/proc/modules")
+	if err != nil { // a kernel without modules
+		return ""
+	}
+	return string(text)
+}
+
+// entries are those of an image, by path.
+type entries map[string]initrd.Entry
+
+// copy puts a file there.
+func (e entries) copy(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	e[to] = initrd.Entry{Mode: info.Mode().Perm() | 0o444, Data: data}
+	return nil
+}
+
+func (e entries) link(target, path string) error {
+	e[path] = initrd.Entry{Mode: fs.ModeSymlink | 0o777, Target: target}
+	return nil
+}
+
+func (e entries) text(path, text string) { e[path] = initrd.Entry{Mode: 0o644, Data: []byte(text)} }
+
+// scanMembers reads all members of arrays that this machine has.
+func scanMembers() ([]md.Found, error) {
+	found, _, err := md.Scan(sysfs.New())
+	return found, err
+}
