@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// grubPackages are what a machine needs to start by itself from a BIOS: GRUB and its programs. Nothing is set up yet.
-var grubPackages = []string{"grub-pc-bin", "grub2-common"}
+// grubPackages are what a machine needs to start by itself from a BIOS: GRUB and its programs, and those that it makes media
+// with. Nothing is set up yet.
+var grubPackages = []string{"grub-pc-bin", "grub2-common", "mtools", "xorriso"}
 
 // grubDefault is /etc/default/grub of a machine whose kernel is to have the same parameters as without GRUB.
 func grubDefault() File {

@@ -17,6 +17,7 @@ import (
 // whose members are whole disks, without a partition table. It is never changed: what boots are layers over its disks.
 type Machine struct {
 	Image   Image  // kernel and initramfs, as update-initramfs made it
+	Rescue  string // the rescue image that mdclone-gen made, "" if there is none
 	Release string // of the kernel
 	Disks   []Disk // the members, with the serials p1 and p2; then those of a Layer
 	Dir     string // where it is in the cache
@@ -79,7 +80,7 @@ func (l *Lab) machine(ctx context.Context, suite string, names []string, files [
 	if err != nil {
 		return Machine{}, err
 	}
-	k := key(root, storage, masked, sum, "2")
+	k := key(root, storage, masked, sum, "3")
 	dir, err := l.entry(ctx, entryName("machine", suite, names), k, func(dir string) error {
 		tree := filepath.Join(dir, "root")
 		if _, err := output(ctx, "cp", "-a", "--reflink=auto", root, tree); err != nil {
@@ -114,21 +115,27 @@ func furnish(ctx context.Context, tree string, files []File) error {
 	if err := s.link("/etc/systemd/system/agent.service", units+"multi-user.target.wants/agent.service"); err != nil {
 		return err
 	}
-	const program = "/usr/sbin/mdclone-gen"
 	has := func(pattern string) bool {
 		return slices.ContainsFunc(files, func(f File) bool {
 			match, err := filepath.Match(pattern, f.Path)
 			return match && err == nil
 		})
 	}
-	if !has(program) || !has("/etc/mdclone/*.conf") {
+	if !has(genProgram) || !has("/etc/mdclone/*.conf") {
 		return nil
 	}
-	_, err := output(ctx, filepath.Join(tree, program), "install", "--root", tree)
+	program := filepath.Join(tree, genProgram)
+	_, err := output(ctx, program, "install", "--root", tree)
+	if err == nil && has(rescueProgram) {
+		_, err = output(ctx, program, "rescue", "--root", tree, "--output", filepath.Join(tree, rescueImage))
+	}
 	return err
 }
 
-// takeBoot copies kernel and initramfs from tree to dir.
+// rescueImage is where the rescue image is in a machine, and rescueName is its name in the cache.
+const rescueImage, rescueName = "boot/mdclone-rescue.img", "rescue"
+
+// takeBoot copies kernel, initramfs and rescue image from tree to dir.
 func takeBoot(ctx context.Context, tree, dir string) error {
 	m, err := onlyModules(tree)
 	if err != nil {
@@ -138,6 +145,10 @@ func takeBoot(ctx context.Context, tree, dir string) error {
 		return err
 	}
 	if err := copyFile(filepath.Join(tree, "boot/initrd.img-"+m.Release), filepath.Join(dir, "initrd")); err != nil {
+		return err
+	}
+	err = copyFile(filepath.Join(tree, rescueImage), filepath.Join(dir, rescueName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return writeAll(dir, map[string]string{"release": m.Release, "id": newID()})
@@ -171,6 +182,10 @@ func fillDisks(ctx context.Context, tree, storage string, start int64, names []s
 // readMachine reads the machine in the cache entry dir: one that was made there, or a layer's.
 func readMachine(dir string) (Machine, error) {
 	m := Machine{Image: Image{Kernel: filepath.Join(dir, "kernel"), Initrd: filepath.Join(dir, "initrd")}, Dir: dir}
+	rescue := filepath.Join(dir, rescueName)
+	if _, err := os.Stat(rescue); err == nil {
+		m.Rescue = rescue
+	}
 	var start, names string
 	for _, f := range []struct {
 		name string

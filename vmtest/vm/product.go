@@ -18,15 +18,22 @@ func (l *Lab) agent(ctx context.Context) (string, error) {
 	return l.built, err
 }
 
-// Product builds mdclone-early and mdclone-gen into dir and returns them as they are put into a guest.
+// The programs where a guest has them.
+const (
+	earlyProgram  = "/usr/sbin/mdclone-early"
+	genProgram    = "/usr/sbin/mdclone-gen"
+	rescueProgram = "/usr/lib/mdclone/mdclone-rescue"
+)
+
+// Product builds the programs into dir and returns them as they are put into a guest.
 func (l *Lab) Product(ctx context.Context, dir string) ([]File, error) {
 	var files []File
-	for _, name := range []string{"mdclone-early", "mdclone-gen"} {
-		path, err := l.goBuild(ctx, dir, "cmd/"+name)
+	for _, path := range []string{earlyProgram, genProgram, rescueProgram} {
+		host, err := l.goBuild(ctx, dir, "cmd/"+filepath.Base(path))
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{Path: "/usr/sbin/" + name, Mode: 0o755, Host: path})
+		files = append(files, File{Path: path, Mode: 0o755, Host: host})
 	}
 	return files, nil
 }

@@ -1,0 +1,149 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"encoding/binary"
+	"os"
+	"strings"
+	"testing"
+
+	"mdclone/pkg/md"
+	"mdclone/vmtest/vm"
+)
+
+// rescueMost is how large a rescue image may be without its kernel, in bytes.
+const rescueMost = 25 << 20
+
+// asked is the end of the rescue image's menu.
+const asked = "What shall be done? "
+
+// rescue is a machine that runs the rescue image which mdclone-gen made in it.
+func rescue(t *testing.T, l *vm.Lab, base vm.Machine, conf vm.Config, args ...string) offline {
+	t.Helper()
+	conf.Image.Initrd, conf.CPUs = base.Rescue, 1
+	conf.Args = append(conf.Args, args...)
+	return offline{rig: &rig{Machine: LaunchIn(t, l, conf)}}
+}
+
+// end powers the machine off by the menu.
+func (r offline) end(t *testing.T) {
+	t.Helper()
+	r.enter(t, "poweroff")
+	if err := r.Wait(r.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRescue boots the rescue image and makes the clone by its menu, as a person would at the serial console. The host
+// compares what came of it.
+func TestRescue(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		l := Lab(t)
+		base := diskStates(t, l, suite)["stale"]
+		info, err := os.Stat(base.Rescue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("the rescue image has %.1f MiB", float64(info.Size())/mib)
+		if info.Size() > rescueMost {
+			t.Errorf("the rescue image has %d bytes; want at most %d", info.Size(), rescueMost)
+		}
+		conf, disks := bootCase{disks: strings.Fields(first)}.config(t, base)
+		raw(t, &conf)
+		for _, d := range conf.Disks {
+			disks[d.Serial] = d
+		}
+		before := readMember(t, disks["p1"].Path).Super
+		r := rescue(t, l, base, conf)
+		r.await(t, asked)
+		if now := readMember(t, disks["p1"].Path).Super; now.Events != before.Events || now.Updated != before.Updated {
+			t.Errorf("the array was written to before anything was asked for: events %d, %d before", now.Events, before.Events)
+		}
+		r.enter(t, "clone")
+		r.await(t, "safe to unplug")
+		r.enter(t, "4") // the shell
+		// none of what is on the array: the pattern stays as it is where nothing matches
+		r.enter(t, `for d in /sys/block/dm-*; do echo "there$((1)) $d"; done`)
+		r.await(t, "there1 /sys/block/dm-*")
+		r.enter(t, `echo "pinned to$((1)) $(cat /sys/block/md0/queue/max_sectors_kb)"; exit`)
+		r.await(t, "pinned to1 "+pinKB)
+		r.enter(t, "status")
+		r.await(t, ": stale at /dev/vda, detached ")
+		r.end(t)
+		sameMembers(t, disks["p1"].Path, disks["p2"].Path)
+		sameMembers(t, disks["p1"].Path, disks[vm.CloneSerial].Path)
+		a, c := readMember(t, disks["p1"].Path).Super, readMember(t, disks[vm.CloneSerial].Path).Super
+		if a.View() != "01-" || c.View() != "012" || a.ResyncOffset != md.NoResync {
+			t.Errorf("the array is %s (%#x), in the clone's view %s; want 01-, clean, and 012", a.View(), a.ResyncOffset, c.View())
+		}
+	})
+}
+
+// TestRescueLeavesAlone: where the array's own disks are not the newest copy, or this kernel cannot assemble them, the
+// rescue image says so and writes nothing.
+func TestRescueLeavesAlone(t *testing.T) {
+	if !soaking() {
+		t.Skip("rare cases, with MDCLONE_SOAK=1")
+	}
+	t.Parallel()
+	l := Lab(t)
+	all := diskStates(t, l, "bookworm")
+	for _, c := range []struct{ name, state, disks, says string }{
+		{"the clone alone", "stale", vm.CloneSerial, "only its clone is here (vda)"},
+		{"the newest copy", "ahead", first, "it is the newest copy"},
+		{"a rollback was cut", "rollback", last, "were being copied back from the clone"},
+		{"a newer kernel's", "stale", both, "it needs 6.19"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			conf, _ := bootCase{disks: strings.Fields(c.disks)}.config(t, all[c.state])
+			if c.state == "stale" && c.disks == both {
+				raw(t, &conf)
+				for i, d := range conf.Disks {
+					ofNewerKernel(t, d.Path)
+					layer, err := d.Overlay(t.Context(), d.Path+".layer")
+					if err != nil {
+						t.Fatal(err)
+					}
+					conf.Disks[i] = layer
+				}
+			}
+			r := rescue(t, l, all[c.state], conf, "mdclone.wait=1")
+			r.await(t, c.says)
+			r.await(t, asked)
+			r.enter(t, "clone")
+			r.await(t, "no clone was made")
+			r.end(t)
+			for _, d := range conf.Disks {
+				if written, err := d.Written(t.Context()); err != nil || written {
+					t.Errorf("%s was written to: %v, %v", d.Serial, written, err)
+				}
+			}
+		})
+	}
+}
+
+// ofNewerKernel writes a logical block size into a member's superblock, as Linux 6.19 does, and corrects the checksum.
+func ofNewerKernel(t *testing.T, path string) {
+	t.Helper()
+	const super, checksum, blockSize = 4096, 216, 224
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, blockSize+4)
+	if _, err := f.ReadAt(b, super); err != nil {
+		t.Fatal(err)
+	}
+	binary.LittleEndian.PutUint32(b[blockSize:], 512)
+	binary.LittleEndian.PutUint32(b[checksum:], binary.LittleEndian.Uint32(b[checksum:])+512) // a sum of such numbers
+	if _, err := f.WriteAt(b, super); err != nil {
+		t.Fatal(err)
+	}
+	if got := readMember(t, path).Super.LogicalBlock; got != 512 {
+		t.Fatalf("the logical block size is %d; want 512", got)
+	}
+}
