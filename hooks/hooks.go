@@ -3,7 +3,8 @@
 package hooks
 
 import (
-	_ "embed"
+	"embed"
+	"path"
 )
 
 // InitramfsToolsPath is where initramfs-tools looks for a package's hook, below the root of the machine. It takes files
@@ -15,6 +16,37 @@ var initramfsTools []byte
 
 // InitramfsTools is the hook for initramfs-tools 0.142 and later.
 func InitramfsTools() []byte { return append([]byte(nil), initramfsTools...) }
+
+// dracutDir is where dracut looks for modules, below the root of the machine. The number says nothing about the order: the
+// module names those that it needs.
+const dracutDir = "usr/lib/dracut/modules.d/70mdclone"
+
+//go:embed dracut/70mdclone/*.sh
+var dracut embed.FS
+
+// Dracut is the module for dracut 106 and later, by its files' paths below the root of the machine.
+func Dracut() map[string][]byte {
+	files := map[string][]byte{}
+	for _, name := range []string{"module-setup.sh", "mdclone-settled.sh", "mdclone-finished.sh", "mdclone-pre-pivot.sh"} {
+		data, err := dracut.ReadFile("dracut/70mdclone/" + name)
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		files[path.Join(dracutDir, name)] = data
+	}
+	return files
+}
+
+// DracutHooks are those of its files that are in an image: by the path below the root of the machine, that below the root of
+// the image (inst_hook, dracut 106 to 112).
+func DracutHooks() map[string]string {
+	const inImage = "var/lib/dracut/hooks/"
+	return map[string]string{
+		dracutDir + "/mdclone-settled.sh":   inImage + "initqueue/settled/10-mdclone-settled.sh",
+		dracutDir + "/mdclone-finished.sh":  inImage + "initqueue/finished/10-mdclone-finished.sh",
+		dracutDir + "/mdclone-pre-pivot.sh": inImage + "pre-pivot/90-mdclone-pre-pivot.sh",
+	}
+}
 
 //go:embed systemd/mdclone-report.service
 var reportUnit []byte

@@ -22,7 +22,32 @@ type bootCase struct {
 	data  string   // whose data is to be booted
 	array string   // "01-": who is to be in the array, "|" for or; "--2*" says that others are syncing
 	wrote bool     // the clone may be written: the machine runs from it
-	once  bool     // on the first suite only, unless there is time
+	on    where
+}
+
+// where says on which systems a case runs, unless there is time: then it is all of them.
+type where int
+
+const (
+	everySuite where = iota // with initramfs-tools
+	firstSuite
+	everySystem // with dracut too
+	never       // it is rarer
+	toolsOnly   // everySuite, and never with dracut: it is about initramfs-tools
+)
+
+// runsOn tells whether a case runs on the i-th of systems.
+func (w where) runsOn(i int) bool {
+	dracut := strings.HasSuffix(systems[i], vm.Dracut)
+	switch {
+	case w == toolsOnly:
+		return !dracut
+	case soaking() || w == everySystem:
+		return true
+	case w == everySuite:
+		return !dracut
+	}
+	return w == firstSuite && i == 0
 }
 
 const both, first, last, middle = "p1 p2", "clone p1 p2", "p1 p2 clone", "p1 clone p2"
@@ -30,28 +55,29 @@ const both, first, last, middle = "p1 p2", "clone p1 p2", "p1 p2 clone", "p1 clo
 // waiting is what the product says when it waits for primaries.
 const waiting = "Enter on the console ends that"
 
-// bootCases run by default. Each boots through the machine's own initramfs.
+// bootCases boot, each through the machine's own initramfs.
 var bootCases = []bootCase{
-	{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-"},
-	{name: "power cut, clone last", state: "cut", disks: strings.Fields(last), data: "current", array: "01-", once: true},
-	{name: "power cut, clone unplugged", state: "cut", disks: strings.Fields(both), data: "current", array: "01-", once: true},
+	{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-", on: everySystem},
+	{name: "power cut, clone last", state: "cut", disks: strings.Fields(last), data: "current", array: "01-", on: firstSuite},
+	{name: "power cut, clone unplugged", state: "cut", disks: strings.Fields(both), data: "current", array: "01-", on: firstSuite},
 	{name: "ended in good order, clone first", state: "ended", disks: strings.Fields(first), data: "current", array: "01-"},
 	{name: "power cut in a sync, clone first", state: "syncing", disks: strings.Fields(first), data: "current", array: "01-"},
-	{name: "stale, first", state: "stale", disks: strings.Fields(first), data: "current", array: "01-", once: true},
+	{name: "stale, first", state: "stale", disks: strings.Fields(first), data: "current", array: "01-", on: firstSuite},
 	{name: "diverged, first", state: "diverged", disks: strings.Fields(first), data: "current", array: "01-"},
-	{name: "diverged, last", state: "diverged", disks: strings.Fields(last), data: "current", array: "01-", once: true},
+	{name: "diverged, last", state: "diverged", disks: strings.Fields(last), data: "current", array: "01-", on: firstSuite},
 	{
 		name: "a primary missing, diverged", state: "diverged", disks: []string{"clone", "p1"}, args: []string{"mdclone.wait=5"},
 		data: "current", array: "0--",
 	},
 	{
 		name: "late primaries, diverged", state: "diverged", disks: []string{"clone"}, late: []string{"p1", "p2"},
-		args: []string{"mdclone.wait=300"}, data: "current", array: "01-", once: true,
+		args: []string{"mdclone.wait=300"}, data: "current", array: "01-", on: firstSuite,
 	},
 	{
 		// initramfs-tools looks for the root file system now, with mdadm --assemble --scan, past all rules of udev
 		name: "later primaries, diverged", state: "diverged", disks: []string{"clone"}, late: []string{"p1", "p2"},
 		await: "/scripts/local-block ... done.", args: []string{"mdclone.wait=never"}, data: "current", array: "01-",
+		on: toolsOnly,
 	},
 	{
 		name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
@@ -59,46 +85,39 @@ var bootCases = []bootCase{
 	},
 	{
 		name: "alone, diverged", state: "diverged", disks: []string{"clone"}, args: []string{"mdclone.wait=3"},
-		data: "own", array: "--2", wrote: true,
+		data: "own", array: "--2", wrote: true, on: everySystem,
 	},
 	{name: "ahead", state: "ahead", disks: strings.Fields(last), data: "newest", array: "--2", wrote: true},
 	{name: "rollback cut", state: "rollback", disks: strings.Fields(first), data: "own", array: "--2*|012", wrote: true},
-}
-
-// soakCases are rarer; MDCLONE_SOAK=1 adds them.
-var soakCases = []bootCase{
-	{name: "stale, last", state: "stale", disks: strings.Fields(last), data: "current", array: "01-"},
-	{name: "stale, middle", state: "stale", disks: strings.Fields(middle), data: "current", array: "01-"},
-	{name: "diverged, middle", state: "diverged", disks: strings.Fields(middle), data: "current", array: "01-"},
-	{name: "power cut, clone in the middle", state: "cut", disks: strings.Fields(middle), data: "current", array: "01-"},
-	{name: "power cut in a sync, clone last", state: "syncing", disks: strings.Fields(last), data: "current", array: "01-"},
-	{name: "ended in good order, clone last", state: "ended", disks: strings.Fields(last), data: "current", array: "01-"},
-	{name: "ahead, clone first", state: "ahead", disks: strings.Fields(first), data: "newest", array: "--2", wrote: true},
-	{name: "rollback cut, clone last", state: "rollback", disks: strings.Fields(last), data: "own", array: "--2*|012", wrote: true},
+	{name: "stale, last", state: "stale", disks: strings.Fields(last), data: "current", array: "01-", on: never},
+	{name: "stale, middle", state: "stale", disks: strings.Fields(middle), data: "current", array: "01-", on: never},
+	{name: "diverged, middle", state: "diverged", disks: strings.Fields(middle), data: "current", array: "01-", on: never},
+	{name: "power cut, clone in the middle", state: "cut", disks: strings.Fields(middle), data: "current", array: "01-", on: never},
+	{name: "power cut in a sync, clone last", state: "syncing", disks: strings.Fields(last), data: "current", array: "01-", on: never},
+	{name: "ended in good order, clone last", state: "ended", disks: strings.Fields(last), data: "current", array: "01-", on: never},
+	{name: "ahead, clone first", state: "ahead", disks: strings.Fields(first), data: "newest", array: "--2", wrote: true, on: never},
+	{name: "rollback cut, clone last", state: "rollback", disks: strings.Fields(last), data: "own", array: "--2*|012", wrote: true, on: never},
 	{
 		name: "power cut, a primary missing", state: "cut", disks: []string{"p2", "clone"}, args: []string{"mdclone.wait=5"},
-		data: "current", array: "-1-",
+		data: "current", array: "-1-", on: never,
 	},
 	{
 		name: "late primaries, stale", state: "stale", disks: []string{"clone"}, late: []string{"p1", "p2"},
-		args: []string{"mdclone.wait=300"}, data: "current", array: "01-",
+		args: []string{"mdclone.wait=300"}, data: "current", array: "01-", on: never,
 	},
-	{name: "primaries alone", state: "stale", disks: strings.Fields(both), data: "current", array: "01-"},
+	{name: "primaries alone", state: "stale", disks: strings.Fields(both), data: "current", array: "01-", on: never},
 }
 
 // TestBootSet boots machines whose clone is plugged in, or all that is left.
 func TestBootSet(t *testing.T) {
-	for i, suite := range suites {
-		cases := slices.Clone(bootCases)
-		if soaking() {
-			cases = append(cases, soakCases...)
-		} else {
-			cases = slices.DeleteFunc(cases, func(c bootCase) bool { return c.once && i > 0 })
-		}
-		t.Run(suite, func(t *testing.T) {
+	for i, system := range systems {
+		t.Run(system, func(t *testing.T) {
 			l := Lab(t)
-			all := diskStates(t, l, suite)
-			for _, c := range cases {
+			all := diskStates(t, l, system)
+			for _, c := range bootCases {
+				if !c.on.runsOn(i) {
+					continue
+				}
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
 					c.run(t, l, all[c.state])

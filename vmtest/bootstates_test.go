@@ -96,10 +96,18 @@ const stateEnd = `
 dmsetup remove $members
 `
 
-// diskStates makes the states of a suite's machine, once.
-func diskStates(t *testing.T, l *vm.Lab, suite string) map[string]vm.Machine {
+// diskStates makes the states of a system's machine, once for each suite.
+func diskStates(t *testing.T, l *vm.Lab, system string) map[string]vm.Machine {
 	t.Helper()
-	base, _ := cloneMachine(t, l, suite)
+	base, _ := cloneMachine(t, l, system)
+	suite := vm.SuiteOf(system)
+	if suite != system {
+		all := diskStates(t, l, suite)
+		for name, m := range all {
+			all[name] = m.StartedBy(base)
+		}
+		return all
+	}
 	member := readMember(t, base.Disks[0].Path).Super
 	volume := base.Volume - int64(member.DataOffset)*512
 	s := vm.Sets{Suite: suite, Base: base, Key: fmt.Sprint(states, stateLibrary, stateEnd)}

@@ -20,10 +20,11 @@ type offlineCase struct {
 	state string                    // of the disks, see states
 	disks []string                  // serials, in the order in which the machine sees them
 	args  []string                  // further kernel parameters
+	shell string                    // where a shell is started, see vm.ShellAt
 	do    func(offline, *testing.T) // what a person does, before the machine is up
 	code  report.Code               // of the outcome
 	why   string                    // among its reasons
-	once  bool                      // on the first suite only, unless there is time
+	on    where
 }
 
 // offline is such a boot, as it runs.
@@ -36,22 +37,22 @@ type offline struct {
 const looking, cloning = "Enter ends that and boots", "making the clone"
 
 var offlineCases = []offlineCase{
-	{name: "cloned", state: "syncing", disks: strings.Fields(last), args: []string{"break=mount", "panic="}, do: offline.atTheRelease},
+	{name: "cloned", state: "syncing", disks: strings.Fields(last), shell: "mount", do: offline.atTheRelease, on: everySystem},
 	{
 		name: "absent", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=3"},
 		code: report.NoDrive, why: "no-drive",
 	},
 	{
 		name: "plugged in meanwhile", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600"},
-		do: offline.plugIn, once: true,
+		do: offline.plugIn, on: firstSuite,
 	},
 	{
 		name: "skipped", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600"},
-		do: offline.skip, code: report.Interrupted, why: "skipped", once: true,
+		do: offline.skip, code: report.Interrupted, why: "skipped", on: firstSuite,
 	},
 	{
 		name: "ended in the sync", state: "syncing", disks: strings.Fields(first), args: []string{"mdclone.clone-wait=600"},
-		do: offline.endInSync, code: report.Interrupted, why: "ended", once: true,
+		do: offline.endInSync, code: report.Interrupted, why: "ended", on: firstSuite,
 	},
 	{
 		name: "pulled out in the sync", state: "syncing", disks: strings.Fields(last), args: []string{"mdclone.clone-wait=600"},
@@ -60,42 +61,43 @@ var offlineCases = []offlineCase{
 	{name: "diverged", state: "diverged", disks: strings.Fields(first), code: report.Refused, why: "ran-alone"},
 	{
 		name: "for an earlier boot", state: "stale", disks: strings.Fields(first), args: []string{"mdclone.until=1700000000"},
-		why: "expired", once: true,
+		why: "expired", on: firstSuite,
 	},
 	{
-		// whatever becomes of the program, its script has ended
-		name: "the program was killed", state: "stale", disks: strings.Fields(first), args: []string{"break=premount", "panic="},
+		name: "the program was killed", state: "syncing", disks: strings.Fields(first), shell: "premount",
 		do: offline.killed, code: -1,
 	},
 	{
 		name: "by hand at a prompt", state: "stale", disks: strings.Fields(first),
-		args: []string{"break=premount", "panic=", "mdclone.until=1700000000"}, do: offline.byHand, why: "expired", once: true,
+		args: []string{"mdclone.until=1700000000"}, shell: "premount", do: offline.byHand, why: "expired", on: firstSuite,
 	},
 }
 
 // TestOfflineBoot boots machines that are to make a clone before anything is started on the array. Whatever comes of it,
 // the boot goes on, and nothing was started before.
 func TestOfflineBoot(t *testing.T) {
-	for i, suite := range suites {
-		cases := slices.Clone(offlineCases)
-		if !soaking() && i > 0 {
-			cases = slices.DeleteFunc(cases, func(c offlineCase) bool { return c.once })
-		}
-		t.Run(suite, func(t *testing.T) {
+	for i, system := range systems {
+		t.Run(system, func(t *testing.T) {
 			l := Lab(t)
-			all := diskStates(t, l, suite)
-			for _, c := range cases {
+			all := diskStates(t, l, system)
+			for _, c := range offlineCases {
+				if !c.on.runsOn(i) {
+					continue
+				}
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
-					c.run(t, l, all[c.state])
+					c.run(t, l, system, all[c.state])
 				})
 			}
 		})
 	}
 }
 
-func (c offlineCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
+func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine) {
 	boot := bootCase{disks: c.disks, args: append([]string{"mdclone=backup", "mdclone.verify=changed", "init=/usr/local/sbin/light"}, c.args...)}
+	if c.shell != "" {
+		boot.args = append(boot.args, vm.ShellAt(system, c.shell)...)
+	}
 	conf, disks := boot.config(t, base)
 	conf.CPUs = 1
 	raw(t, &conf)
@@ -116,6 +118,8 @@ func (c offlineCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 	r.nothingBefore(t)
 	if c.code >= 0 {
 		r.outcome(t, c)
+	} else {
+		r.noOutcome(t)
 	}
 	if err := r.Kill(); err != nil {
 		t.Fatal(err)
@@ -136,6 +140,17 @@ func (r offline) nothingBefore(t *testing.T) {
 	const skew = 0.1 // of the two clocks
 	if volume /= 1e6; err != nil || released == 0 || volume < released-skew {
 		t.Errorf("the volume was there at %.3f s (%v), the array was released at %.3f s", volume, err, released)
+	}
+}
+
+// noOutcome requires that the program came to no end, and that a later stage has released the array.
+func (r offline) noOutcome(t *testing.T) {
+	t.Helper()
+	if r.Try("test", "-e", "/run/mdclone/boot.json").Code == 0 {
+		t.Errorf("the outcome is %s; want none", r.File("/run/mdclone/boot.json"))
+	}
+	if got := strings.TrimSpace(r.File("/run/mdclone/released")); got != "local-block" {
+		t.Errorf("the array was released by %q; want local-block", got)
 	}
 }
 
@@ -214,10 +229,15 @@ func (r offline) pullOut(t *testing.T) {
 	}
 }
 
-// killed has the program do nothing at the place where it would make the clone and release the array.
+// killer kills it as soon as something is copied, but not those that it has started: they have another name.
+const killer = `(while :; do sleep 0.1; a=; read -r a 2>/dev/null </sys/block/md0/md/sync_action; [ "$a" != recover ] || break; done
+	for p in /proc/[0-9]*; do c=; read -r c 2>/dev/null <$p/comm; [ "$c" != mdclone-early ] || kill -9 ${p#/proc/}; done) &`
+
+// killed ends the program while it makes the clone, before it has released the array.
 func (r offline) killed(t *testing.T) {
+	r.limit(vm.CloneSerial, 8*mib)
 	r.await(t, "(initramfs)")
-	r.enter(t, "printf '#!/bin/sh\nexit 0\n' > /scripts/init-premount/mdclone")
+	r.enter(t, killer)
 	r.enter(t, "exit")
 }
 

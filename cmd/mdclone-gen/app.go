@@ -96,7 +96,7 @@ func runIn(stdout, stderr io.Writer, root, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.Dir = "/"
-	// hooks and update-initramfs need sbin; a TMPDIR may not exist inside root
+	// hooks and generators need sbin; a TMPDIR may not exist inside root
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "PATH=") && (root == "/" || !strings.HasPrefix(v, "TMPDIR=")) {
@@ -177,7 +177,7 @@ func (a *app) parser() (*flags.Parser, error) {
 	return parser, nil
 }
 
-const longDescription = `Puts mdclone into a machine and its boot images (initramfs-tools), tells whether what is in the images is what is configured in /etc/mdclone, and takes it out again. With boot-once the next boot makes the clone before anything runs. See "mdclone-gen COMMAND --help".
+const longDescription = `Puts mdclone into a machine and its boot images (made with initramfs-tools or dracut), tells whether what is in the images is what is configured in /etc/mdclone, and takes it out again. With boot-once the next boot makes the clone before anything runs. See "mdclone-gen COMMAND --help".
 
 EXIT STATUS
 0 done, or nothing to do; 1 failed, or the images are not as configured; 2 wrong arguments or configuration; 3 refused, nothing was changed`

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"mdclone/initramfs"
 	"mdclone/pkg/config"
 	"mdclone/pkg/initrd"
 	"mdclone/pkg/report"
@@ -33,6 +32,7 @@ func modules() []string { return []string{"md-mod", "raid1"} }
 // expected is what every boot image must hold.
 type expected struct {
 	sums     map[string][32]byte // by path: what must be byte for byte the same
+	loaded   [32]byte            // of mdclone-early, what is loaded of it: the generator may strip it of the rest
 	programs []string            // which of these must be executable
 	builtin  func(version string) []byte
 	previous []report.Reason // what is wrong in the machine itself already
@@ -57,7 +57,7 @@ func (m machine) expect(arrays []config.Array) (expected, error) {
 	for _, a := range arrays {
 		names = append(names, confPath(a.Name))
 	}
-	scripts := initramfs.Scripts()
+	scripts := m.generator().scripts()
 	for _, name := range append(names, slices.Sorted(maps.Keys(scripts))...) {
 		data, err := os.ReadFile(m.path(name))
 		switch {
@@ -72,6 +72,9 @@ func (m machine) expect(arrays []config.Array) (expected, error) {
 				e.programs = append(e.programs, script)
 			}
 			e.sums[inImage] = sha256.Sum256(data)
+			if name == earlyPath {
+				e.loaded, _ = loaded(data) // what is no program is compared as it is
+			}
 		case !bytes.Equal(data, want):
 			e.previous = append(e.previous, report.Reason{
 				Code: "rule-stale", Text: m.path(name) + " is not what /" + config.Dir + " says",
@@ -83,7 +86,7 @@ func (m machine) expect(arrays []config.Array) (expected, error) {
 
 // check compares one boot image with what it must hold.
 func (e expected) check(name string) []report.Reason {
-	image, err := initrd.Read(name, func(p string) bool { return path.Base(p) == "modules.builtin" })
+	image, err := initrd.Read(name, func(p string) bool { return path.Base(p) == "modules.builtin" || p == earlyPath })
 	if err != nil {
 		return unreadable(name, err)
 	}
@@ -100,7 +103,7 @@ func (e expected) compare(image *initrd.Image, version string) []report.Reason {
 		switch got, ok := inImage(image, name); {
 		case !ok:
 			say("missing", "/%s is not in it", name)
-		case got.SHA256 != e.sums[name] || !got.Mode.IsRegular():
+		case !got.Mode.IsRegular() || got.SHA256 != e.sums[name] && (name != earlyPath || !e.loadsTheSame(got.Data)):
 			say("stale", "/%s is another one than it should be", name)
 		case slices.Contains(e.programs, name) && got.Mode&0o111 == 0:
 			say("stale", "/%s is not executable", name)
@@ -123,6 +126,12 @@ func (e expected) compare(image *initrd.Image, version string) []report.Reason {
 		say("missing", "/%s is not in it", config.EarlyMark)
 	}
 	return append(found, e.missingModules(image, version)...)
+}
+
+// loadsTheSame tells whether a program is mdclone-early but for what is not loaded.
+func (e expected) loadsTheSame(program []byte) bool {
+	got, err := loaded(program)
+	return err == nil && got == e.loaded
 }
 
 func exists(image *initrd.Image, name string) bool {

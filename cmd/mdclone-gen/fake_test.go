@@ -155,14 +155,18 @@ func (f *fake) command(root, name string, args ...string) error {
 			return err
 		}
 	}
-	if name != "/"+updateInitramfs {
+	if name != "/"+updateInitramfs && name != "/"+dracutProgram {
 		return nil
 	}
 	if root != f.root {
-		return errors.New("update-initramfs in the wrong root " + root)
+		return errors.New(name + " in the wrong root " + root)
 	}
 	if f.fail != nil {
 		return f.fail
+	}
+	if name == "/"+dracutProgram {
+		f.makeDracutImage(args[len(args)-1], args[len(args)-2])
+		return nil
 	}
 	kernels, err := filepath.Glob(f.path("boot/vmlinuz-*"))
 	if err != nil {
@@ -186,8 +190,8 @@ func (f *fake) output(root, name string, args ...string) (string, error) {
 	return "", errors.New("there is no such program")
 }
 
-// makeImage makes one boot image, as mkinitramfs would.
-func (f *fake) makeImage(version string) {
+// skeleton is what is in each boot image.
+func (f *fake) skeleton(version string) string {
 	f.t.Helper()
 	dest := f.t.TempDir()
 	for _, dir := range []string{"usr/lib/modules/" + version, "etc", "scripts"} {
@@ -202,6 +206,13 @@ func (f *fake) makeImage(version string) {
 	if err := os.WriteFile(filepath.Join(dest, builtin), []byte(f.read(builtin)), 0o644); err != nil {
 		f.t.Fatal(err)
 	}
+	return dest
+}
+
+// makeImage makes one boot image, as mkinitramfs would.
+func (f *fake) makeImage(version string) {
+	f.t.Helper()
+	dest := f.skeleton(version)
 	if _, err := os.Stat(f.path(hooks.InitramfsToolsPath)); err == nil {
 		if out, err := f.hook(dest, version); err != nil {
 			f.t.Fatalf("hook: %v\n%s", err, out)

@@ -6,19 +6,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"mdclone/pkg/report"
 )
 
-const (
-	updateInitramfs = "usr/sbin/update-initramfs"
-	// hookFunctions tells initramfs-tools from dracut, which may come with an update-initramfs of its own.
-	hookFunctions = "usr/share/initramfs-tools/hook-functions"
-)
-
 // images lists the boot images of the machine, by absolute path. skipped are those that cannot be booted as they are:
-// copies that update-initramfs or an administrator keeps, and images whose kernel is gone.
+// copies that update-initramfs, dracut or an administrator keeps, and images whose kernel is gone.
 func (m machine) images() (images, skipped []string, err error) {
 	all, err := filepath.Glob(m.path("boot/initrd.img-*"))
 	if err != nil {
@@ -51,31 +44,6 @@ func versionOf(image string) string {
 func (m machine) hasKernel(version string) bool {
 	return slices.ContainsFunc([]string{"boot/vmlinuz-", "boot/vmlinux-", "lib/modules/"},
 		func(prefix string) bool { return m.exists(prefix + version) })
-}
-
-// hasGenerator tells whether the machine's boot images are made with initramfs-tools.
-func (m machine) hasGenerator() bool { return m.exists(updateInitramfs) && m.exists(hookFunctions) }
-
-// needGenerator says what to do where they are not.
-func (m machine) needGenerator() error {
-	if m.hasGenerator() {
-		return nil
-	}
-	return report.Fail(report.Failed, "no-initramfs-tools", "the package initramfs-tools is not installed in %s", m.root).
-		Hint("install initramfs-tools; boot images made with dracut are not supported yet").
-		Hint("--update-initramfs=never writes the files without making boot images")
-}
-
-// updateImages makes all boot images of the machine anew.
-func (a *app) updateImages(m machine) error {
-	a.log.Infof("making the boot images anew, which takes a while (update-initramfs -u -k all)")
-	start := time.Now()
-	if err := a.command(m.root, "/"+updateInitramfs, "-u", "-k", "all"); err != nil {
-		return report.Fail(report.Failed, "update-initramfs", "update-initramfs in %s: %w", m.root, err).
-			Hint("its own messages above say why; then run the same command again")
-	}
-	a.log.Infof("boot images are made, %.0f s", time.Since(start).Seconds())
-	return nil
 }
 
 // reload tells a running udev of new rules. That it cannot is no failure: it looks itself every few seconds.

@@ -11,17 +11,16 @@ import (
 	"slices"
 
 	"mdclone/hooks"
-	"mdclone/initramfs"
 	"mdclone/pkg/config"
 	"mdclone/pkg/report"
 	udevrules "mdclone/udev-rules"
 )
 
-const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools, a systemd unit that reports what they did, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Where GRUB is, its menu gets an entry that makes the clone before anything runs (see boot-once). Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
+const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools or, where that makes the boot images, a module for dracut, a systemd unit that reports what they did, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Where GRUB is, its menu gets an entry that makes the clone before anything runs (see boot-once). Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
 
 EXAMPLES
 mdclone-gen install
-mdclone-gen install --root /mnt
+mdclone-gen install --root /mnt    (dracut wants /mnt/proc and /mnt/sys mounted)
 mdclone-gen install --update-initramfs=never
 
 EXIT STATUS
@@ -72,13 +71,13 @@ func (c *installCommand) install(args []string, doc *document) error {
 		}
 	}
 	if c.Update == "never" {
-		c.app.log.Infof("the boot images are as they were; run update-initramfs -u -k all, then mdclone-gen verify")
+		c.app.log.Infof("the boot images are as they were; run %s, then mdclone-gen verify", m.generator().recipe())
 		return nil
 	}
-	if err := c.app.updateImages(m); err != nil {
+	if err := c.app.updateImages(m, m.generator()); err != nil {
 		return err
 	}
-	if err := c.app.verifyImages(m, arrays, nil, doc, "the messages of update-initramfs above may say why"); err != nil {
+	if err := c.app.verifyImages(m, arrays, nil, doc, "the messages above may say why"); err != nil {
 		return err
 	}
 	if m.usesGrub() && m.hasMenu() { // last: what the boot images do for every boot does not wait for an entry of the menu
@@ -134,7 +133,26 @@ func (a *app) installFiles(m machine, arrays []config.Array, doc *document) erro
 		}
 		doc.Written = append(doc.Written, m.path(f.path))
 	}
-	return nil
+	return a.dropOthers(m, list, doc)
+}
+
+// dropOthers removes what an earlier install wrote for another generator of boot images, which the machine has no more.
+func (a *app) dropOthers(m machine, list manifest, doc *document) error {
+	before := len(list.Files)
+	for _, path := range m.generator().others() {
+		e := list.find(path)
+		if e == nil {
+			continue
+		}
+		if err := a.removeFile(m, *e, doc); err != nil {
+			return err
+		}
+		list.Files = slices.DeleteFunc(list.Files, func(e manifestEntry) bool { return e.Path == path })
+	}
+	if len(list.Files) == before {
+		return nil
+	}
+	return m.save(list)
 }
 
 // files lists what there is to install.
@@ -146,11 +164,8 @@ func (a *app) files(m machine, arrays []config.Array) ([]file, error) {
 	files := []file{
 		{path: udevrules.Path, data: text, mode: 0o644, ours: true},
 		{path: udevrules.StartPath, data: udevrules.Start(), mode: 0o644},
-		{path: hooks.InitramfsToolsPath, data: hooks.InitramfsTools(), mode: 0o755},
 	}
-	for _, path := range slices.Sorted(maps.Keys(initramfs.Scripts())) {
-		files = append(files, file{path: path, data: initramfs.Script(), mode: 0o755})
-	}
+	files = append(files, m.generator().files()...)
 	units := hooks.Units()
 	for _, path := range slices.Sorted(maps.Keys(units)) {
 		files = append(files, file{path: path, data: units[path], mode: 0o644})

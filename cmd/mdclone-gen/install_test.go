@@ -109,7 +109,7 @@ func TestInstallRefuses(t *testing.T) {
 	}{
 		{"nothing configured", func(f *fake) { f.remove("etc/mdclone/root.conf") }, nil, 2, "hint: run mdclone-early adopt first"},
 		{"a broken configuration", func(f *fake) { f.write("etc/mdclone/x.conf", "clone = 5\n") }, nil, 2, "error: " + "/"},
-		{"no initramfs-tools", func(f *fake) { f.remove(hookFunctions) }, nil, 1, "error: the package initramfs-tools is not installed"},
+		{"no generator", func(f *fake) { f.remove(hookFunctions) }, nil, 1, "error: neither initramfs-tools nor dracut is installed"},
 		{"not root", func(f *fake) { f.app.euid = func() int { return 1000 } }, nil, 2, "takes root"},
 		{"no program", func(f *fake) { f.app.self = func() (string, error) { return f.path("tmp/x"), nil } }, nil, 1, "error: there is neither"},
 		{"an argument too many", nil, []string{"/dev/md0"}, 2, "error: unexpected argument \"/dev/md0\""},

@@ -102,15 +102,15 @@ func (a *app) removeFile(m machine, e manifestEntry, doc *document) error {
 // images makes the boot images anew and looks for what is left in them.
 func (c *uninstallCommand) images(m machine, doc *document) error {
 	if c.Update == "never" {
-		c.app.log.Infof("the boot images are as they were; run update-initramfs -u -k all")
+		c.app.log.Infof("the boot images are as they were; run %s", m.generator().recipe())
 		return nil
 	}
-	if m.hasGenerator() {
-		if err := c.app.updateImages(m); err != nil {
+	if g := m.generator(); g != noGenerator {
+		if err := c.app.updateImages(m, g); err != nil {
 			return err
 		}
 	} else {
-		c.app.log.Warnf("initramfs-tools is not installed in %s: no boot image is made anew", m.root)
+		c.app.log.Warnf("neither initramfs-tools nor dracut is installed in %s: no boot image is made anew", m.root)
 	}
 	if err := c.app.checkImages(m, nil, doc, leftovers); err != nil {
 		return err

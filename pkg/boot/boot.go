@@ -30,6 +30,12 @@ const (
 	stageHold   = "hold"
 )
 
+// The hooks of dracut's that call Command, which are stages under other names.
+const (
+	hookSettled = "settled"   // init-premount the first time, local-block from then on
+	hookPivot   = "pre-pivot" // init-bottom
+)
+
 // Report is the stage in which the system runs, and is told what came of all that.
 const Report = "report"
 
@@ -84,8 +90,8 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		return nil
 	}
 	early := exists(filepath.Join(b.Root, config.EarlyMark))
-	b.stage = args[0]
-	switch stage := args[0]; {
+	b.stage = b.stageOf(args[0])
+	switch stage := b.stage; {
 	case stage == stageStart && early && !exists(b.file(premount)):
 		// init-premount decides, when all devices of the first moment are there: a clone that is the newest copy must not
 		// lose against primaries that are seen a moment earlier
@@ -106,6 +112,19 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		return errors.Join(b.dropAll(), b.release(ctx))
 	}
 	return fmt.Errorf("boot: there is no stage %q", args[0])
+}
+
+// stageOf translates dracut's names.
+func (b *Boot) stageOf(name string) string {
+	switch {
+	case name == hookSettled && !exists(b.file(premount)):
+		return stageWait
+	case name == hookSettled:
+		return stageBlock
+	case name == hookPivot:
+		return stageBottom
+	}
+	return name
 }
 
 // premount is the mark that init-premount has begun.

@@ -101,6 +101,41 @@ func TestTiming(t *testing.T) {
 	}
 }
 
+func TestStageOf(t *testing.T) {
+	b, _ := fake(t, "")
+	for _, want := range []struct{ name, stage string }{
+		{"settled", "init-premount"}, {"local-block", "local-block"}, {"pre-pivot", "init-bottom"}, {"start", "start"}, {"x", "x"},
+	} {
+		if got := b.stageOf(want.name); got != want.stage {
+			t.Errorf("stageOf(%q) = %q; want %q", want.name, got, want.stage)
+		}
+	}
+	// a configuration that cannot be read ends the wait, and what comes next is another stage all the same
+	if err := os.WriteFile(filepath.Join(b.Root, "etc/mdclone/root.conf"), []byte("array = 5\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.wait(t.Context()); err == nil {
+		t.Error("wait() = nil; want an error")
+	}
+	if got := b.stageOf("settled"); got != "local-block" {
+		t.Errorf("stageOf(settled) = %q after the wait; want local-block", got)
+	}
+}
+
+func TestEndOfDracutsQueue(t *testing.T) {
+	b, _ := fake(t, "")
+	for _, test := range []struct {
+		looks, retry string
+		want         bool
+	}{{"0", "360", false}, {"239", "360", false}, {"240", "360", true}, {"300", "", false}, {"x", "360", false}} {
+		t.Setenv("main_loop", test.looks)
+		t.Setenv("RDRETRY", test.retry)
+		if got := b.endOfBlock(); got != test.want {
+			t.Errorf("endOfBlock() = %v after %s looks of %s; want %v", got, test.looks, test.retry, test.want)
+		}
+	}
+}
+
 func TestEndOfBlock(t *testing.T) {
 	b, _ := fake(t, "")
 	for _, test := range []struct {

@@ -2,7 +2,9 @@ package boot
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,24 +64,32 @@ func (b *Boot) sleeper() (string, error) {
 	return "", nil
 }
 
-// noResume has initramfs-tools leave a sleeping system alone whose image is on the array itself, where it cannot be seen
-// before the array's volumes are: the file is read by the boot's script after each step (scripts/functions,
-// initramfs-tools 0.142). Other initramfs have no such file, and resume before this. undo takes that
-// back, where the array was not changed after all.
-func (b *Boot) noResume() (undo func() error, err error) {
-	const conf = "conf"
+// noResume has the initramfs leave a sleeping system alone whose image is on the array itself, where it cannot be seen before
+// the array's volumes are. initramfs-tools reads a file after each step of the boot (scripts/functions, 0.142); where systemd
+// runs the initramfs, as dracut's, a unit waits for the image's device. Others resume before this. undo takes it back, where
+// the array was not changed after all; not where systemd has dropped what was to wait for the unit.
+func (b *Boot) noResume(ctx context.Context) (undo func() error, err error) {
 	nothing := func() error { return nil }
-	if _, err := os.Stat(filepath.Join(b.Root, conf)); errors.Is(err, fs.ErrNotExist) {
-		return nothing, nil
+	switch {
+	case exists(filepath.Join(b.Root, "conf")):
+		return b.setNoResume(filepath.Join(b.Root, "conf/param.conf"))
+	case exists(filepath.Join(b.Root, "run/systemd/system")):
+		out, err := b.Run(ctx, "systemctl", "mask", "--runtime", "--now", "--no-block", "systemd-hibernate-resume.service")
+		if err != nil {
+			return nothing, fmt.Errorf("systemctl mask: %w: %s", err, out)
+		}
 	}
-	path := filepath.Join(b.Root, conf, "param.conf")
+	return nothing, nil
+}
+
+func (b *Boot) setNoResume(path string) (undo func() error, err error) {
 	was, err := os.ReadFile(path)
 	undo = func() error { return os.WriteFile(path, was, 0o644) }
 	if errors.Is(err, fs.ErrNotExist) {
 		undo, err = func() error { return os.Remove(path) }, nil
 	}
 	if err != nil {
-		return nothing, err
+		return func() error { return nil }, err
 	}
 	return undo, appendTo(path, "resume=\nnoresume=y\n")
 }

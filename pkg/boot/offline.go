@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,7 +72,7 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	if o, ok := b.awaitClones(ctx, confs, events, con); !ok {
 		return o
 	}
-	undo, err := b.noResume()
+	undo, err := b.noResume(ctx)
 	if err == nil { // what holds the clone so that nothing else takes it would be in the way
 		err = b.dropAll()
 	}
@@ -251,11 +253,14 @@ func (c *counter) Write(text []byte) (int, error) {
 	return c.w.Write(text)
 }
 
-// backup is mdclone-early backup. Ended by ctx, it leaves the array in good order first.
+// backup is mdclone-early backup. Ended by ctx, or with this process, it leaves the array in good order first.
 func backup(ctx context.Context, options []string, account, said io.Writer) (report.Code, error) {
 	args := append([]string{"backup", "--offline", "--json", "--no-kernel-log"}, options...)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Stdout, cmd.Stderr = account, said
+	runtime.LockOSThread() // the signal comes at the end of the thread
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGINT}
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
 	cmd.WaitDelay = killAfter
 	err := cmd.Run()
@@ -298,8 +303,9 @@ func (b *Boot) release(ctx context.Context) error {
 	if !b.held() {
 		return nil
 	}
+	err := b.writable(ctx)
 	b.Log.Infof("the arrays are released")
-	err := b.mark(released, b.stage+"\n")
+	err = errors.Join(err, b.mark(released, b.stage+"\n"))
 	// of a partition, LVM's rule looks at its appearance alone (69-lvm.rules, lvm2 2.03.31)
 	for _, what := range [][2]string{{"change", "md*"}, {"add", "md*p[0-9]*"}} {
 		out, e := b.Run(ctx, "udevadm", "trigger", "--action="+what[0], "--subsystem-match=block", "--sysname-match="+what[1])
@@ -308,6 +314,36 @@ func (b *Boot) release(ctx context.Context) error {
 		}
 	}
 	return errors.Join(err, b.settle(ctx))
+}
+
+// writable waits until no array is read-only any more: a cycle that has lost the process that looks after it ends by itself,
+// and what is on the array cannot be mounted before.
+func (b *Boot) writable(ctx context.Context) error {
+	arrays, err := md.Arrays(b.FS)
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(killAfter)
+	for _, a := range arrays {
+		w, err := b.FS.Watch(a.Attr("array_state"))
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		for {
+			state, err := a.Read("array_state")
+			if err != nil || state != "readonly" { // or it was stopped
+				break
+			}
+			if time.Now().After(end) {
+				return fmt.Errorf("%s is still read-only after %s", a.Name, killAfter)
+			}
+			if err := w.Wait(ctx, lookAgain); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // show says something on the consoles and on the splash screen, if there is one.

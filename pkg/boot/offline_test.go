@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
+	"mdclone/pkg/sysfs"
 )
 
 func TestExpired(t *testing.T) {
@@ -194,10 +196,52 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestWritable: an array that is still read-only, for the sake of a cycle that is ending, is waited for.
+func TestWritable(t *testing.T) {
+	b, _ := fake(t, "")
+	dir := t.TempDir()
+	b.FS = sysfs.At(dir)
+	state := filepath.Join(dir, "block/md0/md/array_state")
+	if err := os.MkdirAll(filepath.Dir(state), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put := func(text string) {
+		if err := os.WriteFile(state, []byte(text+"\n"), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	put("clean")
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := b.writable(ended); err != nil {
+		t.Errorf("writable() = %v; want no wait", err)
+	}
+	put("readonly")
+	if err := b.writable(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("writable() = %v; want it to wait", err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { put("clean") })
+	if err := b.writable(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNoResume(t *testing.T) {
 	b, _ := fake(t, "")
-	if undo, err := b.noResume(); err != nil || undo() != nil {
-		t.Errorf("without the script's file: %v", err)
+	var ran []string
+	b.Run = func(_ context.Context, name string, args ...string) (string, error) {
+		ran = append(ran, strings.Join(append([]string{name}, args...), " "))
+		return "", nil
+	}
+	if undo, err := b.noResume(t.Context()); err != nil || undo() != nil || len(ran) > 0 {
+		t.Errorf("in an initramfs that is not known: %v, ran %q", err, ran)
+	}
+	if err := os.MkdirAll(filepath.Join(b.Root, "run/systemd/system"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"systemctl mask --runtime --now --no-block systemd-hibernate-resume.service"}
+	if undo, err := b.noResume(t.Context()); err != nil || undo() != nil || !slices.Equal(ran, want) {
+		t.Errorf("in systemd's: %v, ran %q; want %q", err, ran, want)
 	}
 	if err := os.Mkdir(filepath.Join(b.Root, "conf"), 0o755); err != nil {
 		t.Fatal(err)
@@ -210,7 +254,7 @@ func TestNoResume(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		undo, err := b.noResume()
+		undo, err := b.noResume(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

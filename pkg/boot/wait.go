@@ -22,11 +22,11 @@ const lookAgain = 500 * time.Millisecond
 // one for what nobody thought of.
 func (b *Boot) wait(ctx context.Context) error {
 	const mostAtAll = 15 * time.Minute
-	confs, err := config.Load(b.Root)
-	if err != nil || len(confs) == 0 {
+	if err := b.mark(premount, ""); err != nil { // first of all: what is next is another stage, whatever becomes of this one
 		return err
 	}
-	if err := b.mark(premount, ""); err != nil {
+	confs, err := config.Load(b.Root)
+	if err != nil || len(confs) == 0 {
 		return err
 	}
 	events, err := sysfs.OpenUevents()
@@ -103,15 +103,24 @@ func (b *Boot) timing(f *Facts, now bool) error {
 	return err
 }
 
-// endOfBlock tells, in local-block, whether initramfs-tools is about to give up: it waits max(30, rootdelay) seconds from
-// starttime on, and starts what it has after two thirds of that (scripts/local, scripts/local-block/mdadm, 0.142).
+// endOfBlock tells, in local-block, whether the initramfs is about to give up. initramfs-tools waits max(30, rootdelay) seconds
+// from starttime on, and starts what it has after two thirds of that (scripts/local, scripts/local-block/mdadm, 0.142);
+// dracut does so after two thirds of RDRETRY looks (dracut-initqueue.sh, 106).
 func (b *Boot) endOfBlock() bool {
-	start, err := strconv.Atoi(os.Getenv("starttime"))
-	if err != nil {
+	number := func(name string) (int, bool) {
+		n, err := strconv.Atoi(os.Getenv(name))
+		return n, err == nil
+	}
+	if looks, ok := number("main_loop"); ok {
+		most, ok := number("RDRETRY")
+		return ok && looks >= most*2/3
+	}
+	start, ok := number("starttime")
+	if !ok {
 		return false
 	}
 	slumber := 30
-	if delay, err := strconv.Atoi(os.Getenv("ROOTDELAY")); err == nil && delay > slumber {
+	if delay, ok := number("ROOTDELAY"); ok && delay > slumber {
 		slumber = delay
 	}
 	up, err := b.Uptime()

@@ -16,13 +16,14 @@ import (
 // Machine is an installed Debian system: root on an ext4 file system on the LVM volume vg0-root on the RAID1 /dev/md0,
 // whose members are whole disks, without a partition table. It is never changed: what boots are layers over its disks.
 type Machine struct {
-	Image   Image  // kernel and initramfs, as update-initramfs made it
+	Image   Image  // kernel and initramfs, as its own generator made it
 	Rescue  string // the rescue image that mdclone-gen made, "" if there is none
 	Release string // of the kernel
 	Disks   []Disk // the members, with the serials p1 and p2; then those of a Layer
 	Dir     string // where it is in the cache
 	Volume  int64  // where the root file system begins on each member, in bytes
 	id      string // of this build
+	args    []string
 }
 
 // members are the serials of a machine's own disks.
@@ -36,18 +37,18 @@ var machineArgs = []string{
 	"root=/dev/mapper/vg0-root", "ro", "loglevel=4", "systemd.show_status=0", "ipv6.disable=1", "apparmor=0",
 }
 
-// Machine returns the machine of a Debian suite with files in it. If they include mdclone-gen and a configuration for it,
-// it is run there (`mdclone-gen install --root`), with the machine's own update-initramfs. That this happens on the host
+// Machine returns the machine of a Debian suite, by default with initramfs-tools (see Dracut), with files in it. If they
+// include mdclone-gen and a configuration for it, it is run there (`mdclone-gen install --root`), with the machine's own generator. That this happens on the host
 // makes no difference to the result, but it takes seconds, and minutes in an emulated machine.
-func (l *Lab) Machine(ctx context.Context, suite string, files ...File) (Machine, error) {
-	return l.machine(ctx, suite, members, files)
+func (l *Lab) Machine(ctx context.Context, system string, files ...File) (Machine, error) {
+	return l.machine(ctx, system, members, files)
 }
 
 // CloneMachine is Machine with a third member, in sync with the others as if adopt had made it; files is told its device
 // UUID.
-func (l *Lab) CloneMachine(ctx context.Context, suite string, files func(clone md.UUID) []File) (Machine, error) {
+func (l *Lab) CloneMachine(ctx context.Context, system string, files func(clone md.UUID) []File) (Machine, error) {
 	names := append(slices.Clone(members), CloneSerial)
-	storage, _, err := l.storage(ctx, suite, names)
+	storage, _, err := l.storage(ctx, SuiteOf(system), names)
 	if err != nil {
 		return Machine{}, err
 	}
@@ -60,15 +61,15 @@ func (l *Lab) CloneMachine(ctx context.Context, suite string, files func(clone m
 	if err != nil {
 		return Machine{}, err
 	}
-	return l.machine(ctx, suite, names, files(m.Super.Device))
+	return l.machine(ctx, system, names, files(m.Super.Device))
 }
 
-func (l *Lab) machine(ctx context.Context, suite string, names []string, files []File, more ...string) (Machine, error) {
-	root, err := l.root(ctx, suite, more...)
+func (l *Lab) machine(ctx context.Context, system string, names []string, files []File, more ...string) (Machine, error) {
+	root, err := l.root(ctx, system, more...)
 	if err != nil {
 		return Machine{}, err
 	}
-	storage, start, err := l.storage(ctx, suite, names)
+	storage, start, err := l.storage(ctx, SuiteOf(system), names)
 	if err != nil {
 		return Machine{}, err
 	}
@@ -81,7 +82,7 @@ func (l *Lab) machine(ctx context.Context, suite string, names []string, files [
 		return Machine{}, err
 	}
 	k := key(root, storage, masked, sum, "3")
-	dir, err := l.entry(ctx, entryName("machine", suite, names), k, func(dir string) error {
+	dir, err := l.entry(ctx, entryName("machine", system, names), k, func(dir string) error {
 		tree := filepath.Join(dir, "root")
 		if _, err := output(ctx, "cp", "-a", "--reflink=auto", root, tree); err != nil {
 			return err
@@ -97,7 +98,9 @@ func (l *Lab) machine(ctx context.Context, suite string, names []string, files [
 	if err != nil {
 		return Machine{}, err
 	}
-	return readMachine(dir)
+	m, err := readMachine(dir)
+	m.args = generatorOf(system).args
+	return m, err
 }
 
 // furnish writes files into tree, masks and enables units, and installs mdclone.
@@ -210,7 +213,7 @@ func readMachine(dir string) (Machine, error) {
 // Config is what boots the machine, from new layers in dir over its disks. The caller may add to it; files that are laid
 // over the initramfs are not in the root file system.
 func (m Machine) Config(ctx context.Context, dir string) (Config, error) {
-	c := Config{Image: m.Image, Args: slices.Clone(machineArgs), Dir: dir}
+	c := Config{Image: m.Image, Args: slices.Concat(machineArgs, m.args), Dir: dir}
 	for _, d := range m.Disks {
 		layer, err := d.Overlay(ctx, filepath.Join(dir, d.Serial+".qcow2"))
 		if err != nil {
@@ -219,6 +222,13 @@ func (m Machine) Config(ctx context.Context, dir string) (Config, error) {
 		c.Disks = append(c.Disks, layer)
 	}
 	return c, nil
+}
+
+// StartedBy is the machine with the kernel, boot image and parameters of another of the same suite, as if its generator had
+// been exchanged: so far as the start goes, the disks are the same.
+func (m Machine) StartedBy(other Machine) Machine {
+	m.Image, m.args = other.Image, other.args
+	return m
 }
 
 // writeAll writes small files into dir.

@@ -12,10 +12,53 @@ import (
 	"mdclone/pkg/sysroot"
 )
 
-// machinePackages are a machine's, besides those that each Debian system has.
+// machinePackages are a machine's, besides those that each Debian system has, and its generator of boot images.
 var machinePackages = []string{
-	"busybox", "e2fsprogs", "initramfs-tools", "kmod", "linux-image-cloud-amd64", "lvm2", "mdadm", "systemd-sysv", "udev",
-	"zstd",
+	"busybox", "e2fsprogs", "kmod", "linux-image-cloud-amd64", "lvm2", "mdadm", "systemd-sysv", "udev", "zstd",
+}
+
+// Dracut is what follows a suite's name where a machine's boot images are made with dracut: "trixie+dracut".
+const Dracut = "+dracut"
+
+// SuiteOf is the Debian suite of a machine.
+func SuiteOf(system string) string { return strings.TrimSuffix(system, Dracut) }
+
+// generator is a machine's generator of boot images.
+type generator struct {
+	packages []string
+	program  string // that packages' scripts call, and which is to run once, at the end
+	make     string // a shell script that makes all boot images
+	settings []File
+	args     []string // kernel parameters
+}
+
+func generatorOf(system string) generator {
+	if strings.HasSuffix(system, Dracut) {
+		return dracut
+	}
+	return initramfsTools
+}
+
+var initramfsTools = generator{
+	packages: []string{"initramfs-tools"},
+	program:  "/usr/sbin/update-initramfs",
+	make:     "update-initramfs -c -k all",
+	settings: []File{
+		{Path: "/etc/initramfs-tools/hooks/machine", Mode: 0o755, Data: []byte(hook)},
+		{Path: "/etc/initramfs-tools/conf.d/machine.conf", Data: []byte("MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n")},
+	},
+}
+
+var dracut = generator{
+	packages: []string{"dracut"},
+	program:  "/usr/bin/dracut",
+	make:     "for k in /boot/vmlinuz-*; do dracut -q --force /boot/initrd.img-${k#*-} ${k#*-}; done",
+	settings: []File{
+		{Path: "/etc/dracut.conf.d/machine.conf", Data: []byte(dracutConf)},
+		{Path: dracutModule + "module-setup.sh", Mode: 0o755, Data: []byte(dracutSetup)},
+		{Path: dracutModule + "shell.sh", Mode: 0o755, Data: []byte(dracutShell)},
+	},
+	args: []string{"rd.md.uuid=" + MachineArray, "rd.lvm.lv=vg0/root"},
 }
 
 // masked are units that only cost time in a machine that lives for minutes, without network and users. What starts
@@ -45,14 +88,50 @@ const hook = `#!/bin/sh
 manual_add_modules virtio_pci virtio_blk virtio_scsi sd_mod ext4
 `
 
+// dracutConf is the same for dracut, which would take all drivers, and much that nothing here uses. Debian's omits mdadm.conf,
+// and the array would get another name.
+const dracutConf = `hostonly=no
+mdadmconf=yes
+compress="zstd -1"
+omit_dracutmodules+=" hwdb kernel-modules kernel-modules-extra lunmask nvdimm overlay-root qemu resume systemd-pcrphase "
+omit_dracutmodules+=" terminfo usrmount virtfs virtiofs "
+add_drivers+=" dm_mod ext4 sd_mod virtio_blk virtio_pci virtio_scsi "
+`
+
+// dracutModule puts a shell into the initramfs, for which the kernel's parameter machine.shell names a hook: dracut's own
+// wants root's password.
+const dracutModule = "/usr/lib/dracut/modules.d/99machine/"
+
+const dracutSetup = `#!/bin/bash
+check() { return 0; }
+install() {
+	for hook in pre-trigger pre-mount; do
+		inst_hook $hook 00 "$moddir/shell.sh"
+	done
+}
+`
+
+const dracutShell = `#!/bin/sh
+case "$f" in
+	*/hooks/"$(getarg machine.shell=)"/*) PS1='(initramfs) ' sh -i </dev/console >/dev/console 2>&1 ;;
+esac
+`
+
+// ShellAt are the kernel parameters that start a shell in a system's initramfs, with the prompt "(initramfs)": before
+// "mount" or before "premount", where nothing was started yet.
+func ShellAt(system, place string) []string {
+	if generatorOf(system).program != dracut.program {
+		return []string{"break=" + place, "panic="}
+	}
+	return []string{"machine.shell=" + map[string]string{"mount": "pre-mount", "premount": "pre-trigger"}[place]}
+}
+
 // settings are the files that make a Debian system this machine, all but what is laid over it for a test.
 var settings = []File{
 	{Path: "/etc/fstab", Data: []byte("/dev/mapper/vg0-root / ext4 errors=remount-ro 0 1\n")},
 	{Path: "/etc/mdadm/mdadm.conf", Data: []byte("HOMEHOST <system>\nMAILADDR root\n" +
 		"ARRAY /dev/md0 metadata=1.2 name=machine:0 UUID=" + MachineArray + "\n")},
 	{Path: "/etc/modprobe.d/machine.conf", Data: []byte("blacklist " + strings.Join(blacklisted, "\nblacklist ") + "\n")},
-	{Path: "/etc/initramfs-tools/hooks/machine", Mode: 0o755, Data: []byte(hook)},
-	{Path: "/etc/initramfs-tools/conf.d/machine.conf", Data: []byte("MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n")},
 }
 
 // unit starts the agent.
@@ -80,15 +159,16 @@ func identity(agent string) []File {
 	}
 }
 
-// root returns a directory with suite and more packages installed, and the initramfs that its own update-initramfs made.
-func (l *Lab) root(ctx context.Context, suite string, more ...string) (string, error) {
-	_, sum, err := loadAll(settings)
+// root returns a directory with a system and more packages installed, and the initramfs that its own generator made.
+func (l *Lab) root(ctx context.Context, system string, more ...string) (string, error) {
+	g := generatorOf(system)
+	settings, sum, err := loadAll(slices.Concat(settings, g.settings))
 	if err != nil {
 		return "", err
 	}
-	packages, name := append(slices.Clone(machinePackages), more...), "root-"+suite
+	packages, name := slices.Concat(machinePackages, g.packages, more), "root-"+system
 	if len(more) > 0 {
-		name = "root-more-" + suite
+		name = "root-more-" + system
 	}
 	dir, err := l.entry(ctx, name, key(packages, sum, "1"), func(dir string) error {
 		if os.Getuid() != 0 {
@@ -98,15 +178,15 @@ func (l *Lab) root(ctx context.Context, suite string, more ...string) (string, e
 		if err := writeFiles(scratch, settings); err != nil {
 			return err
 		}
-		err := l.debootstrap(ctx, suite, "essential", packages, filepath.Join(dir, "root"),
-			"--setup-hook=sync-in "+scratch+" /", // before mdadm and initramfs-tools look for their configuration
-			// update-initramfs runs once, at the end, not after each package that asks for it.
-			`--essential-hook=chroot "$1" dpkg-divert --quiet --local --rename --add /usr/sbin/update-initramfs`,
-			`--essential-hook=ln -s /bin/true "$1"/usr/sbin/update-initramfs`,
-			`--customize-hook=rm "$1"/usr/sbin/update-initramfs`,
-			`--customize-hook=chroot "$1" dpkg-divert --quiet --local --rename --remove /usr/sbin/update-initramfs`,
+		err := l.debootstrap(ctx, SuiteOf(system), "essential", packages, filepath.Join(dir, "root"),
+			"--setup-hook=sync-in "+scratch+" /", // before mdadm and the generator look for their configuration
+			// the generator runs once, at the end, not after each package that asks for it
+			`--essential-hook=chroot "$1" dpkg-divert --quiet --local --rename --add `+g.program,
+			`--essential-hook=ln -s /bin/true "$1"`+g.program,
+			`--customize-hook=rm "$1"`+g.program,
+			`--customize-hook=chroot "$1" dpkg-divert --quiet --local --rename --remove `+g.program,
 			"--customize-hook=sync-in "+scratch+" /", // over what the packages have made
-			`--customize-hook=chroot "$1" update-initramfs -c -k all`,
+			`--customize-hook=chroot "$1" sh -ec '`+g.make+`'`,
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/info/*",
 			"--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		)

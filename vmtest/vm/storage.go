@@ -75,7 +75,7 @@ func (l *Lab) storage(ctx context.Context, suite string, names []string) (dir st
 	return dir, start, err
 }
 
-// entryName is a cache entry's for a suite: what has a clone is kept apart from what has none.
+// entryName is a cache entry's for a suite or a system: what has a clone is kept apart from what has none.
 func entryName(what, suite string, names []string) string {
 	if len(names) > len(members) {
 		what += "-clone"

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"mdclone/hooks"
+	"mdclone/initramfs"
+	"mdclone/pkg/report"
+)
+
+// generator is what makes the machine's boot images: a package's name.
+type generator string
+
+const (
+	noGenerator    generator = ""
+	initramfsTools generator = "initramfs-tools"
+	dracut         generator = "dracut"
+)
+
+const (
+	updateInitramfs     = "usr/sbin/update-initramfs"
+	hookFunctions       = "usr/share/initramfs-tools/hook-functions"
+	dracutProgram       = "usr/bin/dracut"
+	dracutFunctionsPath = "usr/lib/dracut/dracut-functions.sh"
+)
+
+// generator finds it out. Debian has one of the two, but parts of the other may be left, and an update-initramfs may be
+// dracut's own (Debian 14).
+func (m machine) generator() generator {
+	text, err := os.ReadFile(m.path(updateInitramfs))
+	switch {
+	case err == nil && m.exists(hookFunctions) && !bytes.Contains(text, []byte("dracut")):
+		return initramfsTools
+	case m.exists(dracutProgram) && m.exists(dracutFunctionsPath):
+		return dracut
+	}
+	return noGenerator
+}
+
+// needGenerator says what to do where there is none.
+func (m machine) needGenerator() error {
+	if m.generator() != noGenerator {
+		return nil
+	}
+	return report.Fail(report.Failed, "no-generator", "neither initramfs-tools nor dracut is installed in %s", m.root).
+		Hint("install one of these packages, with which the boot images are made").
+		Hint("--update-initramfs=never writes the files for initramfs-tools without making boot images")
+}
+
+// files are what the generator takes into the images, or runs to do so. Without one they are those of initramfs-tools, which
+// may still come.
+func (g generator) files() []file {
+	var files []file
+	if g == dracut {
+		module := hooks.Dracut()
+		for _, path := range slices.Sorted(maps.Keys(module)) {
+			files = append(files, file{path: path, data: module[path], mode: 0o755})
+		}
+		return files
+	}
+	files = append(files, file{path: hooks.InitramfsToolsPath, data: hooks.InitramfsTools(), mode: 0o755})
+	for _, path := range slices.Sorted(maps.Keys(initramfs.Scripts())) {
+		files = append(files, file{path: path, data: initramfs.Script(), mode: 0o755})
+	}
+	return files
+}
+
+// others are the paths of files that are another generator's.
+func (g generator) others() []string {
+	other := dracut
+	if g == dracut {
+		other = initramfsTools
+	}
+	var paths []string
+	for _, f := range other.files() {
+		paths = append(paths, f.path)
+	}
+	return paths
+}
+
+// scripts are those of files that are run in the initramfs: by the path below the root of the machine, that below the root
+// of an image.
+func (g generator) scripts() map[string]string {
+	if g == dracut {
+		return hooks.DracutHooks()
+	}
+	return initramfs.Scripts()
+}
+
+// recipe is how a person makes all boot images anew.
+func (g generator) recipe() string {
+	if g == dracut {
+		return "dracut --force for each kernel"
+	}
+	return "update-initramfs -u -k all"
+}
+
+// updates are the commands that make all boot images anew. dracut's own update-initramfs is not in all its packages, and what
+// it calls is the same.
+func (m machine) updates(g generator) ([][]string, error) {
+	if g != dracut {
+		return [][]string{{"/" + updateInitramfs, "-u", "-k", "all"}}, nil
+	}
+	kernels, err := filepath.Glob(m.path("boot/vmlinu[xz]-*"))
+	if err != nil {
+		return nil, err
+	}
+	var commands [][]string
+	for _, k := range kernels {
+		_, version, _ := strings.Cut(filepath.Base(k), "-")
+		if !isCopy(k) && m.exists("lib/modules/"+version) {
+			commands = append(commands, []string{"/" + dracutProgram, "--quiet", "--force", "/boot/initrd.img-" + version, version})
+		}
+	}
+	return commands, nil
+}
+
+// updateImages makes all boot images of the machine anew.
+func (a *app) updateImages(m machine, g generator) error {
+	commands, err := m.updates(g)
+	if err != nil {
+		return err
+	}
+	a.log.Infof("making the boot images anew, which takes a while (%s)", g.recipe())
+	start := time.Now()
+	for _, c := range commands {
+		if err := a.command(m.root, c[0], c[1:]...); err != nil {
+			return report.Fail(report.Failed, filepath.Base(c[0]), "%s in %s: %w", filepath.Base(c[0]), m.root, err).
+				Hint("its own messages above say why; then run the same command again")
+		}
+	}
+	a.log.Infof("boot images are made, %.0f s", time.Since(start).Seconds())
+	return nil
+}
