@@ -79,6 +79,7 @@ fmt-check: need-go
 vet: need-go
 	$(GO) vet ./...
 	$(GO) vet -tags vmtest ./...
+	$(GO) vet -tags vmtest,soak ./vmtest
 
 lint: need-go
 	.ci/golangci-lint run
@@ -114,7 +115,7 @@ vmtest: build ## the tests on real kernels, in QEMU
 test: deps check vmtest ## all of it: deps, check, vmtest
 
 soak: deps build ## the VM tests with the rarer cases and many power cuts; MDCLONE_SEED=N makes the same choices again
-	MDCLONE_SOAK=1 MDCLONE_CUTS=$(CUTS) $(GO) test -tags vmtest -count=$(SOAK) -timeout 0 -failfast -p 1 -v \
+	MDCLONE_SOAK=1 MDCLONE_CUTS=$(CUTS) $(GO) test -tags vmtest,soak -count=$(SOAK) -timeout 0 -failfast -p 1 -v \
 		-run '$(VMTEST_RUN)' ./vmtest/...
 
 demo: deps build ## the whole story in QEMU, to watch

@@ -1,4 +1,4 @@
-//go:build vmtest
+//go:build vmtest && soak
 
 package vmtest
 
@@ -11,9 +11,6 @@ import (
 // TestRescueLoaders starts the rescue image as a person would who has nothing else: by its entry in the menu of the machine's
 // GRUB, which is on LVM on RAID1, and from a medium that the machine has made of it.
 func TestRescueLoaders(t *testing.T) {
-	if !soaking() {
-		t.Skip("takes long, with MDCLONE_SOAK=1")
-	}
 	t.Parallel()
 	g := newGrubRig(t, "trixie", "")
 	usb := NewDisk(t, "usb", 128)
