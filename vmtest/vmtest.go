@@ -51,20 +51,23 @@ func BootMachine(t testing.TB, l *vm.Lab, base vm.Machine, change func(*vm.Confi
 // BootIn is Boot in a lab that is there.
 func BootIn(t testing.TB, l *vm.Lab, c vm.Config) *Machine {
 	t.Helper()
-	m := LaunchIn(t, l, c)
-	m.Up()
-	return m
+	return begin(t, l.Start, c)
 }
 
 // LaunchIn is BootIn that returns at once; the machine is up after Up.
 func LaunchIn(t testing.TB, l *vm.Lab, c vm.Config) *Machine {
+	t.Helper()
+	return begin(t, l.Launch, c)
+}
+
+func begin(t testing.TB, start func(context.Context, vm.Config) (*vm.VM, error), c vm.Config) *Machine {
 	t.Helper()
 	if c.Dir == "" {
 		c.Dir = t.TempDir()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	t.Cleanup(cancel)
-	v, err := l.Launch(ctx, c)
+	v, err := start(ctx, c)
 	if err != nil {
 		t.Fatal(err)
 	}

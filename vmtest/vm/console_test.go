@@ -29,3 +29,17 @@ func TestTranscriptAwait(t *testing.T) {
 		t.Errorf("String() = %q; want %q", got, want)
 	}
 }
+
+func TestCrashedByEmulator(t *testing.T) {
+	t.Parallel()
+	for console, want := range map[string]bool{
+		"": false,
+		"[    1.8] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n[    1.8] CPU: 1 UID: 0 PID: 1 Comm: swapper/0 Not tainted":   true,
+		"[   31.8] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n[   31.8] CPU: 1 UID: 0 PID: 77 Comm: mdadm Not tainted":      false,
+		"[    1.8] Oops: general protection fault: 0000 [#1]\n[    1.8] CPU: 1 UID: 0 PID: 1 Comm: swapper/0 Not tainted": false,
+	} {
+		if got := crashedByEmulator(console); got != want {
+			t.Errorf("crashedByEmulator(%q) = %v; want %v", console, got, want)
+		}
+	}
+}
