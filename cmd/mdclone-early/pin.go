@@ -52,7 +52,8 @@ func (c *pinCommand) Execute(args []string) error {
 	if err != nil {
 		return c.fail(err)
 	}
-	var all []pinned
+	all := []pinned{}
+	worst := report.Done
 	var text strings.Builder
 	var errs []error
 	for _, t := range targets {
@@ -62,7 +63,7 @@ func (c *pinCommand) Execute(args []string) error {
 			found, err = t.Findings()
 		}
 		if err != nil {
-			errs = append(errs, err)
+			errs, worst = append(errs, err), report.Worse(worst, report.CodeOf(err))
 			continue
 		}
 		all = append(all, account1(t, r, outcome, found))
@@ -72,11 +73,14 @@ func (c *pinCommand) Execute(args []string) error {
 		}
 	}
 	err = errors.Join(errs...)
-	return errors.Join(err, c.print(struct {
+	if e := c.print(struct {
 		Result  string          `json:"result"`
 		Arrays  []pinned        `json:"arrays"`
 		Reasons []report.Reason `json:"reasons"`
-	}{report.CodeOf(err).Result(), all, report.ReasonsOf(err)}, text.String()))
+	}{worst.Result(), all, report.ReasonsOf(err)}, text.String()); e != nil || err == nil {
+		return e
+	}
+	return report.WithCode(worst, err)
 }
 
 func account1(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome, found []report.Reason) pinned {

@@ -92,11 +92,23 @@ func (c *rescueCommand) rescue(args []string, doc *document) error {
 	return c.write(m, image, release, doc)
 }
 
-// replaceable refuses to write over what is no rescue image.
+// replaceable refuses to write over what is no rescue image, or the kernel beside one.
 func (c *rescueCommand) replaceable() error {
+	kernel := kernelFile(c.Output)
+	for _, name := range []string{c.Output, kernel} {
+		if c.ISO != "" && filepath.Clean(c.ISO) == filepath.Clean(name) {
+			return report.Fail(report.Usage, "usage", "%s is named twice", c.ISO)
+		}
+	}
 	there, err := plainFile(c.Output)
-	if err != nil || !there || c.Force {
+	if err != nil || c.Force {
 		return err
+	}
+	if !there {
+		if there, err = plainFile(kernel); err != nil || !there {
+			return err
+		}
+		return report.Fail(report.Refused, "other-file", "%s is there, and no rescue image beside it", kernel).Hint("--force writes over it")
 	}
 	image, err := initrd.Read(c.Output, nil)
 	if err == nil && exists(image, rescueInImage) {

@@ -114,7 +114,18 @@ func (m *menu) verify() error { return m.backup("--verify", "full") }
 
 // backup makes the clone. Disks may have been plugged in since the start.
 func (m *menu) backup(args ...string) error {
-	gather(m.log, false)
+	if lacking := gather(m.log, false); len(lacking) > 0 {
+		fmt.Fprintf(m.out, "array %s lacks one of its disks, which misses what is written now and must be put back in afterwards.\n"+
+			"Type yes to go on: ", strings.Join(lacking, ", "))
+		line, err := readLine(m.in)
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(line) != "yes" {
+			fmt.Fprintln(m.out, "no clone was made; plug it in, or look why it is not seen (dmesg)")
+			return nil
+		}
+	}
 	fmt.Fprintln(m.out, "the clone is waited for, if it is not plugged in; Ctrl-C ends this, and leaves the array in good order")
 	err := m.run("mdclone-early", append([]string{"backup", "--offline", "--wait", cloneWait}, args...)...)
 	var exit *exec.ExitError

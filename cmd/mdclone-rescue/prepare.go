@@ -34,18 +34,20 @@ func assemble(s streams, args []string) error {
 	return nil
 }
 
-// gather assembles what can be, and holds the limits of what was.
-func gather(log report.Log, patient bool) {
+// gather assembles what can be, and holds the limits of what was. It returns the arrays that lack a disk.
+func gather(log report.Log, patient bool) (lacking []string) {
 	ctx := context.Background()
 	b := boot.New(log)
-	log.Fail(boot.Gather(ctx, b, patient))
+	lacking, err := boot.Gather(ctx, b, patient)
+	log.Fail(err)
 	arrays, err := md.Arrays(b.FS)
 	if log.Fail(err); len(arrays) == 0 {
-		return
+		return lacking
 	}
 	if out, err := b.Run(ctx, "mdclone-early", "pin"); err != nil {
 		log.Warnf("mdclone-early pin: %v: %s", err, out)
 	}
+	return lacking
 }
 
 // loadListed loads the listed modules. A driver whose hardware is not here may refuse, which is no error.

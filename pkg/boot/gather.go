@@ -19,6 +19,7 @@ type Gathering struct {
 	Do      Action  // Nothing, Wait or Start
 	Members []Drive // with Start: what it is put together of, never a clone
 	Why     string  // for a person
+	Lacks   bool    // a disk that the array lists is not here: what is written now, it misses
 }
 
 // DecideGathering is Decide for a rescue system, where nobody else assembles arrays: it is put together of its own disks
@@ -26,7 +27,8 @@ type Gathering struct {
 func DecideGathering(f Facts, found []md.Found, release string) Gathering {
 	if f.State != "" {
 		if running(f.State) {
-			return Gathering{}
+			v := look(f)
+			return Gathering{Lacks: v.good != nil && !v.complete}
 		}
 		return Gathering{Why: "some of its disks are in an array that does not run (" + f.State + ")"}
 	}
@@ -61,11 +63,18 @@ func DecideGathering(f Facts, found []md.Found, release string) Gathering {
 		return Gathering{Why: "none of its own disks that are here holds a whole copy (" + names(v.primaries) + ")"}
 	}
 	g := Gathering{Do: Start, Why: "all its own disks are here"}
-	if !v.complete {
+	if g.Lacks = !v.complete; g.Lacks {
 		g.Why = v.missing(f)
 	}
 	var out []Drive
 	for _, p := range v.primaries {
+		switch good := v.good.Super; {
+		case good.Lists(p.Super) && !whole(p):
+			return Gathering{Why: p.Name + " is being rebuilt, which the machine itself goes on with"}
+		case !good.Lists(p.Super) && !p.Super.Lists(good):
+			return Gathering{Why: v.good.Name + " and " + p.Name + " went on without each other; one of them may be a clone that this " +
+				"image does not know"}
+		}
 		if whole(p) && v.good.Super.Lists(p.Super) && p.Super.Events+1 >= v.good.Super.Events {
 			g.Members = append(g.Members, p)
 		} else {
@@ -82,26 +91,33 @@ func DecideGathering(f Facts, found []md.Found, release string) Gathering {
 const gatherPatience = 20 * time.Second
 
 // Gather assembles the configured arrays in a rescue system, as DecideGathering says, so that nothing is written before
-// somebody asks for it. If it is patient, it waits for disks as long as a boot would; Enter on a console ends that.
-func Gather(ctx context.Context, b *Boot, patient bool) error {
+// somebody asks for it. If it is patient, it waits for disks as long as a boot would; Enter on a console ends that. lacking
+// are the arrays that it has put together without one of their disks.
+func Gather(ctx context.Context, b *Boot, patient bool) (lacking []string, err error) {
+	if device, err := b.sleeper(); err != nil {
+		return nil, err
+	} else if device != "" {
+		b.Log.Warnf("a system sleeps on %s (hibernation): no array is assembled, as it would go on with what it knew of them", device)
+		return nil, nil
+	}
 	confs, err := config.Load(b.Root)
 	if err != nil || len(confs) == 0 {
-		return err
+		return nil, err
 	}
 	if b.params, err = readParams(b.Root); err != nil {
 		b.Log.Warnf("%v", err)
 	}
 	release, err := md.Release()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// arrays start read-only until the first write (drivers/md/md.c, start_ro, Linux 6.12)
 	if err := b.FS.Write("1", "module/md_mod/parameters/start_ro"); err != nil {
-		return err
+		return nil, err
 	}
 	events, err := sysfs.OpenUevents()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer events.Close()
 	con := &consoles{}
@@ -112,53 +128,60 @@ func Gather(ctx context.Context, b *Boot, patient bool) error {
 	begin, skip := time.Now(), !patient
 	for {
 		pending := false
+		lacking = nil
 		found, _, err := md.Scan(b.FS)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, conf := range confs {
 			wait, ok := b.patience(conf)
 			if !ok {
 				wait = gatherPatience
 			}
-			waits, err := b.gather(ctx, conf, found, release, skip || time.Since(begin) >= wait)
+			g, err := b.gather(ctx, conf, found, release, skip || time.Since(begin) >= wait)
 			if err != nil {
 				b.failed(fmt.Errorf("%s: %w", conf.Name, err))
 			}
-			pending = pending || waits
+			pending = pending || g.Do == Wait
+			if g.Lacks {
+				lacking = append(lacking, conf.Name)
+			}
 		}
 		if !pending {
-			return nil
+			return lacking, nil
 		}
 		if err := events.Wait(ctx, lookAgain); err != nil {
-			return err
+			return nil, err
 		}
 		skip = skip || con.entered()
 	}
 }
 
-// gather looks at one array. waits says that its disks are worth waiting for.
-func (b *Boot) gather(ctx context.Context, conf config.Array, found []md.Found, release string, late bool) (
-	waits bool, err error,
-) {
+// gather looks at one array and does what is decided, one menu after the other.
+func (b *Boot) gather(ctx context.Context, conf config.Array, found []md.Found, release string, late bool) (Gathering, error) {
+	unlock, err := b.lock()
+	if err != nil {
+		return Gathering{}, err
+	}
+	defer unlock()
 	f, _, err := b.facts(conf, found)
 	if err != nil {
-		return false, err
+		return Gathering{}, err
 	}
 	f.Waits, f.Late = true, late
-	switch g := DecideGathering(f, found, release); g.Do {
+	g := DecideGathering(f, found, release)
+	switch g.Do {
 	case Wait:
 		b.once("%s; waiting for its disks; Enter ends that", g.Why)
-		return true, nil
 	case Start:
 		b.Log.Infof("assembling array %s from %s: %s", conf.Name, names(g.Members), g.Why)
-		return false, b.assemble(ctx, conf, found, g.Members)
+		err = b.assemble(ctx, conf, found, g.Members)
 	default:
 		if g.Why != "" {
 			b.once("array %s is not assembled: %s", conf.Name, g.Why)
 		}
-		return false, nil
 	}
+	return g, err
 }
 
 // assembleAtMost bounds mdadm.

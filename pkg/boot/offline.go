@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -319,6 +321,10 @@ func (b *Boot) release(ctx context.Context) error {
 // writable waits until no array is read-only any more: a cycle that has lost the process that looks after it ends by itself,
 // and what is on the array cannot be mounted before.
 func (b *Boot) writable(ctx context.Context) error {
+	// a cycle writes down what it is about to change
+	if noted, err := filepath.Glob(b.file("tunables-*.json")); err != nil || len(noted) == 0 {
+		return err
+	}
 	arrays, err := md.Arrays(b.FS)
 	if err != nil {
 		return err
@@ -326,6 +332,9 @@ func (b *Boot) writable(ctx context.Context) error {
 	end := time.Now().Add(killAfter)
 	for _, a := range arrays {
 		w, err := b.FS.Watch(a.Attr("array_state"))
+		if errors.Is(err, fs.ErrNotExist) { // it was stopped
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -335,6 +344,7 @@ func (b *Boot) writable(ctx context.Context) error {
 			if err != nil || state != "readonly" { // or it was stopped
 				break
 			}
+			b.once("%s is read-only, for a clone that is still being made; waiting up to %s for its end", a.Name, killAfter)
 			if time.Now().After(end) {
 				return fmt.Errorf("%s is still read-only after %s", a.Name, killAfter)
 			}

@@ -139,7 +139,7 @@ func TestSupervise(t *testing.T) {
 		}
 		return report.Done, nil
 	})
-	if o.Code != report.Done || o.Account == nil || !strings.Contains(said, "working") || o.text() != "the clone was made before anything was started; it is safe to unplug" {
+	if o.Code != report.Done || o.Account == nil || !strings.Contains(said, "working") || o.text() != "the clone was made before anything was started; it is detached" {
 		t.Errorf("done: %+v, %q, said %q", o, o.text(), said)
 	}
 	o, _ = cycled(t, "", func(_ context.Context, _ []string, account, _ io.Writer) (report.Code, error) {
@@ -217,6 +217,12 @@ func TestWritable(t *testing.T) {
 		t.Errorf("writable() = %v; want no wait", err)
 	}
 	put("readonly")
+	if err := b.writable(ended); err != nil {
+		t.Errorf("writable() = %v; want no wait where no cycle was", err)
+	}
+	if err := b.mark("tunables-x.json", "{}"); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.writable(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("writable() = %v; want it to wait", err)
 	}
@@ -278,7 +284,7 @@ func TestOutcomeText(t *testing.T) {
 	}{
 		{
 			report.Done, `{"array":"root","result":"done","attached":false,"reasons":[]}`,
-			"the clone was made before anything was started; it is safe to unplug", true,
+			"the clone was made before anything was started; it is detached", true,
 		},
 		{
 			report.Failed, `{"result":"failed","arrays":[{"array":"root","result":"done"},{"array":"data","result":"failed"}],

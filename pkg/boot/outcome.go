@@ -105,7 +105,7 @@ func (o outcome) text() string {
 	case len(in) > 0:
 		text += "; do not unplug it, it is still in the array of " + strings.Join(in, ", ") + ": mdclone-early detach takes it out"
 	case o.Code == report.Done && len(made) > 0:
-		text += "; it is safe to unplug"
+		text += "; it is detached"
 	}
 	return text
 }

@@ -131,6 +131,10 @@ func (s *session) judge() error {
 	case s.verdict.WhyVerify != "":
 		s.env.Log.Infof("%s: all of it will be compared: %s (--verify changed skips that)", s.drive.Name, s.verdict.WhyVerify)
 	}
+	if s.verdict.OnlyFull && s.verify != config.VerifyFull {
+		return report.Fail(report.Refused, "unrecorded-sync", "%s may join only if all of it is compared: %s", s.drive.Name, s.verdict.WhyVerify).
+			Hint("backup --verify full")
+	}
 	return nil
 }
 

@@ -27,6 +27,8 @@ type Verdict struct {
 	Mend Mend
 	// Slot is the drive's own, which its superblock may have lost.
 	Slot int
+	// OnlyFull says that the drive may join only if all of it is compared afterwards.
+	OnlyFull bool
 	// FullCopy says that nothing but a full copy helps.
 	FullCopy bool
 }
@@ -55,8 +57,10 @@ var rules = []rule{
 
 // Judge says what the drive is. It is pure: the same facts, the same verdict.
 func Judge(f Facts) Verdict {
+	recorded := f.Ledger
 	f.Ledger = f.outrun()
 	v := firstVerdict(f)
+	v.OnlyFull = f.Ledger != recorded && f.Attached == nil
 	if f.Policy != "" && v.State != Foreign && v.State != InSync && v.State != Syncing {
 		v.say("policy", "mdadm.conf says %q: where the udev rule does not hide the drive, mdadm lets it in by itself", f.Policy)
 		return v.hint("take that line out, or run mdclone-gen install")
