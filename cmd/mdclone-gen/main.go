@@ -1,8 +1,9 @@
 // Mdclone-gen puts mdclone into a machine and its boot images, tells whether what is in the images is what is configured,
 // takes it out again, and lets the next boot make the clone.
 //
-// It reads /etc/mdclone/NAME.conf and writes /usr/lib/udev/rules.d/63-mdclone.rules, the hook of initramfs-tools or the module of dracut, a script
-// for GRUB's menu, both programs, and /var/lib/mdclone/installed, the list of what it wrote.
+// It reads /etc/mdclone/NAME.conf and writes /usr/lib/udev/rules.d/63-mdclone.rules, the hook of initramfs-tools or the
+// module of dracut, a script for GRUB's menu, both programs, and /var/lib/mdclone/installed, the list of what it wrote. It
+// makes rescue images too.
 package main
 
 import (
