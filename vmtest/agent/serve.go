@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -143,7 +144,12 @@ func writeFile(req wire.Frame) error {
 // powerOff ends the machine in good order: through systemd where it runs.
 func powerOff() error {
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
-		return exec.Command("systemctl", "--no-block", "poweroff").Run()
+		err := exec.Command("systemctl", "--no-block", "poweroff").Run()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.Sys() == syscall.WaitStatus(unix.SIGTERM) {
+			return nil // by the shutdown that it has asked for, with all that is this service's
+		}
+		return err
 	}
 	unix.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
