@@ -158,6 +158,14 @@ func TestRescueOverwrites(t *testing.T) {
 	f.write("precious", "data")
 	f.run(3, "rescue", "--output", f.path("precious"))
 	f.says(&f.stderr, "is no rescue image")
+	f.write("other.vmlinuz", "somebody's kernel")
+	f.run(3, "rescue", "--output", f.path("other.img"))
+	f.says(&f.stderr, "no rescue image beside it")
+	if got := f.read("other.vmlinuz"); got != "somebody's kernel" {
+		t.Errorf("the kernel beside it is %q now", got)
+	}
+	f.run(2, "rescue", "--output", f.path("new.img"), "--iso", f.path("new.vmlinuz"))
+	f.says(&f.stderr, "is named twice")
 	f.run(3, "rescue", "--output", f.path("boot"))
 	f.says(&f.stderr, "is no plain file")
 	f.run(3, "rescue", "--output", os.DevNull)

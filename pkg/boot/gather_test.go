@@ -21,18 +21,20 @@ func TestDecideGathering(t *testing.T) {
 		want   Action
 		of     string // what it is assembled of
 		why    string
+		lacks  bool // one of its disks
 	}{
 		"nothing here, yet":                {want: Wait, why: "no disk"},
 		"nothing here":                     {now: true, why: "none of its disks"},
 		"it runs":                          {drives: []Drive{p, q}, state: "clean"},
+		"it runs without one of them":      {drives: []Drive{p}, state: "clean", lacks: true},
 		"it was put together, half":        {drives: []Drive{p, q}, state: "inactive", why: "does not run"},
 		"its own disks":                    {drives: []Drive{p, q}, want: Start, of: "p q"},
 		"a stale clone beside them":        {drives: []Drive{stale, p, q}, want: Start, of: "p q"},
 		"attached at the end":              {drives: []Drive{pl, attached, ql}, want: Start, of: "p q"},
 		"diverged":                         {drives: []Drive{on("c", 400, "--2"), p, q}, want: Start, of: "p q"},
 		"one is missing, yet":              {drives: []Drive{p, stale}, want: Wait, why: "not all"},
-		"one is missing":                   {drives: []Drive{p, stale}, now: true, want: Start, of: "p", why: "not all"},
-		"one is missing, no clone":         {drives: []Drive{p}, now: true, want: Start, of: "p"},
+		"one is missing":                   {drives: []Drive{p, stale}, now: true, want: Start, of: "p", why: "not all", lacks: true},
+		"one is missing, no clone":         {drives: []Drive{p}, now: true, want: Start, of: "p", lacks: true},
 		"one failed before":                {drives: []Drive{on("p", 100, "0--"), on("q", 60, "01-")}, want: Start, of: "p", why: "left out: q"},
 		"the clone alone, yet":             {drives: []Drive{stale}, want: Wait, why: "only its clone"},
 		"the clone alone":                  {drives: []Drive{stale}, now: true, why: "only its clone"},
@@ -50,6 +52,9 @@ func TestDecideGathering(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := Facts{Conf: config.Array{Name: "root", UUID: md.UUID{1}, Clones: []md.UUID{{ids["c"]}}}, Waits: true, Late: test.now}
 			f.State, f.In, f.Drives = test.state, map[string]bool{}, test.drives
+			for _, d := range test.drives {
+				f.In[d.Name] = test.state != ""
+			}
 			var found []md.Found
 			for i, d := range test.drives {
 				s := *d.Super
@@ -66,6 +71,9 @@ func TestDecideGathering(t *testing.T) {
 			}
 			if g.Do != test.want || strings.Join(of, " ") != test.of || !strings.Contains(g.Why, test.why) {
 				t.Errorf("DecideGathering() = %v of %v, %q; want %v of %q, %q", g.Do, of, g.Why, test.want, test.of, test.why)
+			}
+			if g.Lacks != test.lacks {
+				t.Errorf("Lacks = %v; want %v", g.Lacks, test.lacks)
 			}
 			if g.Do == Nothing && g.Why == "" && test.state != "clean" {
 				t.Error("it does not say why not")

@@ -204,6 +204,36 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestOnlyFull: where the ledger is not of the drive's last sync, its canary tells nothing, and only a comparison of
+// everything can stand for it.
+func TestOnlyFull(t *testing.T) {
+	cut := func(f *Facts) {
+		f.Drive.Super.Features |= md.FeatureRecoveryOffset | md.FeatureRecoveryBitmap
+	}
+	for name, test := range map[string]struct {
+		change func(*Facts)
+		want   bool
+	}{
+		"recorded":              {func(f *Facts) { cut(f); f.Ledger.Attached = true }, false},
+		"nothing is recorded":   {func(f *Facts) { cut(f); f.Ledger = nil }, false},
+		"another sync's record": {func(f *Facts) { cut(f); f.Ledger.Super = []byte("other") }, true},
+		"it is in the array": {func(f *Facts) {
+			cut(f)
+			f.Ledger.Super = []byte("other")
+			attached("spare")(f)
+			f.Ledger.Attached = false
+		}, false},
+		"as it was when it left":   {func(*Facts) {}, false},
+		"touched, and no cut sync": {func(f *Facts) { f.Ledger.Super = []byte("other") }, false},
+	} {
+		f := stale()
+		test.change(&f)
+		if got := Judge(f).OnlyFull; got != test.want {
+			t.Errorf("%s: OnlyFull = %v; want %v", name, got, test.want)
+		}
+	}
+}
+
 func attached(flags ...string) func(*Facts) {
 	return func(f *Facts) {
 		f.Attached = &md.MemberState{Name: "vdc", Slot: 2, Flags: flags}
