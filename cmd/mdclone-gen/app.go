@@ -177,7 +177,7 @@ func (a *app) parser() (*flags.Parser, error) {
 	return parser, nil
 }
 
-const longDescription = `Puts mdclone into a machine and its boot images (made with initramfs-tools or dracut), tells whether what is in the images is what is configured in /etc/mdclone, and takes it out again. With boot-once the next boot makes the clone before anything runs. See "mdclone-gen COMMAND --help".
+const longDescription = `Puts mdclone into a machine and its boot images (made with initramfs-tools or dracut), tells whether what is in the images is what is configured in /etc/mdclone, and takes it out again. With boot-once the next boot makes the clone before anything runs; rescue makes a rescue image that can. See "mdclone-gen COMMAND --help".
 
 EXIT STATUS
 0 done, or nothing to do; 1 failed, or the images are not as configured; 2 wrong arguments or configuration; 3 refused, nothing was changed`

@@ -128,6 +128,8 @@ func (s *session) judge() error {
 		}
 	case s.verify == config.VerifyChanged:
 		s.verify = s.Conf.Verify
+	case s.verdict.OnlyFull:
+		s.env.Log.Infof("%s: all of it will be compared: %s", s.drive.Name, s.verdict.WhyVerify)
 	case s.verdict.WhyVerify != "":
 		s.env.Log.Infof("%s: all of it will be compared: %s (--verify changed skips that)", s.drive.Name, s.verdict.WhyVerify)
 	}
