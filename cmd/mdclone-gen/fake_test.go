@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,9 +74,7 @@ func newFake(t testing.TB) *fake {
 	// where the programs come from
 	self := filepath.Join(t.TempDir(), "mdclone-gen")
 	for name, text := range map[string]string{self: "generator", filepath.Join(filepath.Dir(self), "mdclone-early"): "early"} {
-		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		writeProgram(t, name, text)
 	}
 	f.app = newApp(strings.NewReader(""), &f.stdout, &f.stderr)
 	f.app.euid = func() int { return 0 }
@@ -101,8 +100,17 @@ func (f *fake) mkdir(name string) {
 func (f *fake) write(name, text string) {
 	f.t.Helper()
 	f.mkdir(filepath.Dir(name))
-	if err := os.WriteFile(f.path(name), []byte(text), 0o755); err != nil {
-		f.t.Fatal(err)
+	writeProgram(f.t, f.path(name), text)
+}
+
+// writeProgram writes a file that may be run afterwards. A process that is started by another test while the file is open
+// for writing has it open too until its exec, and as long as that it cannot be run (ETXTBSY): so none is started then.
+func writeProgram(t testing.TB, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -90,9 +90,7 @@ func (f *fake) script(boot string, env ...string) (stdout, stderr string) {
 		filepath.Join(lib, "grub-mkconfig_lib"): "bindir=" + lib + "\nmake_system_path_relative_to_its_root() { echo '" + boot + "'; }\n",
 		filepath.Join(lib, "grub-script-check"): "#!/bin/sh\ncat >> " + lib + "/checked\nexit ${CHECK:-0}\n",
 	} {
-		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
-			f.t.Fatal(err)
-		}
+		writeProgram(f.t, name, text)
 	}
 	defer f.remove("etc/grub.d/42_rooted")
 	cmd := exec.Command(script)

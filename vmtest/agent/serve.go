@@ -127,6 +127,11 @@ func writeFile(req wire.Frame) error {
 	if err := os.MkdirAll(filepath.Dir(req.Path), 0o755); err != nil {
 		return err
 	}
+	if req.Mode&0o111 != 0 {
+		// A process started meanwhile would have it open until its exec, and as long as that it could not be run (ETXTBSY).
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+	}
 	flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 	if req.Append {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_APPEND
