@@ -29,7 +29,7 @@ var rules = []string{udevrules.Path, udevrules.StartPath}
 // modules are what the kernel needs to start the array.
 func modules() []string { return []string{"md-mod", "raid1"} }
 
-// expected is what every boot image must hold.
+// expected is what every boot image must hold, and forRescue of it the rescue image.
 type expected struct {
 	sums     map[string][32]byte // by path: what must be byte for byte the same
 	loaded   [32]byte            // of mdclone-early, what is loaded of it: the generator may strip it of the rest
@@ -84,17 +84,47 @@ func (m machine) expect(arrays []config.Array) (expected, error) {
 	return e, nil
 }
 
+// forRescue is what the rescue image must hold: it has neither udev nor scripts, and its kernel is its own.
+func (e expected) forRescue() expected {
+	all := e.sums
+	e.sums = map[string][32]byte{}
+	for name, sum := range all {
+		if name == earlyPath || path.Dir(name) == config.Dir {
+			e.sums[name] = sum
+		}
+	}
+	return e
+}
+
 // check compares one boot image with what it must hold.
 func (e expected) check(name string) []report.Reason {
 	image, err := initrd.Read(name, func(p string) bool { return path.Base(p) == "modules.builtin" || p == earlyPath })
 	if err != nil {
 		return unreadable(name, err)
 	}
+	if exists(image, rescueInImage) {
+		return e.forRescue().compareFiles(image)
+	}
 	return e.compare(image, versionOf(name))
 }
 
 // compare lists what is wrong in an image; version is its kernel's if it does not tell itself.
 func (e expected) compare(image *initrd.Image, version string) []report.Reason {
+	found := e.compareFiles(image)
+	for _, folder := range []string{"etc", "run"} { // these come before usr/lib (udev(7))
+		for _, rule := range rules {
+			if other := folder + "/udev/rules.d/" + path.Base(rule); exists(image, other) {
+				found = append(found, report.Reason{
+					Code: "overridden", Text: fmt.Sprintf("/%s takes the place of /%s", other, rule),
+				})
+			}
+		}
+	}
+	return append(found, e.missingModules(image, version)...)
+}
+
+// compareFiles lists the files that are not as they must be, and those of the configuration that are too many.
+func (e expected) compareFiles(image *initrd.Image) []report.Reason {
 	var found []report.Reason
 	say := func(code, format string, args ...any) {
 		found = append(found, report.Reason{Code: code, Text: fmt.Sprintf(format, args...)})
@@ -115,17 +145,10 @@ func (e expected) compare(image *initrd.Image, version string) []report.Reason {
 			say("stale", "/%s is in it but is not configured", conf)
 		}
 	}
-	for _, folder := range []string{"etc", "run"} { // these come before usr/lib (udev(7))
-		for _, rule := range rules {
-			if other := folder + "/udev/rules.d/" + path.Base(rule); exists(image, other) {
-				say("overridden", "/%s takes the place of /%s", other, rule)
-			}
-		}
-	}
 	if !exists(image, config.EarlyMark) {
 		say("missing", "/%s is not in it", config.EarlyMark)
 	}
-	return append(found, e.missingModules(image, version)...)
+	return found
 }
 
 // loadsTheSame tells whether a program is mdclone-early but for what is not loaded.

@@ -28,6 +28,8 @@ type imageReport struct {
 	Image       string          `json:"image"`
 	OK          bool            `json:"ok"`
 	Differences []report.Reason `json:"differences"`
+
+	rescue bool // it is the rescue image, which another command makes
 }
 
 // lines are for a person; the reasons are one for each difference here, as finish has not added the summary yet.

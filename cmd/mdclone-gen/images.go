@@ -56,25 +56,35 @@ func (a *app) reload(m machine) {
 	}
 }
 
+// bootImages are those named, or all of the machine that can be booted.
+func (a *app) bootImages(m machine, named []string) ([]string, error) {
+	if len(named) > 0 {
+		return named, nil
+	}
+	images, skipped, err := m.images()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range skipped {
+		a.log.Infof("%s is not looked at: a copy, or its kernel is gone", s)
+	}
+	return images, nil
+}
+
 // checkImages runs check on every boot image of the machine, or on those named, and prints what it finds.
 func (a *app) checkImages(m machine, named []string, doc *document, check func(image string) []report.Reason) error {
-	images := named
-	if len(images) == 0 {
-		var skipped []string
-		var err error
-		if images, skipped, err = m.images(); err != nil {
-			return err
-		}
-		for _, s := range skipped {
-			a.log.Infof("%s is not looked at: a copy, or its kernel is gone", s)
-		}
+	images, err := a.bootImages(m, named)
+	if err != nil {
+		return err
 	}
 	for _, image := range images {
 		found := check(image)
 		if found == nil {
 			found = []report.Reason{}
 		}
-		doc.Images = append(doc.Images, imageReport{Image: image, OK: len(found) == 0, Differences: found})
+		doc.Images = append(doc.Images, imageReport{
+			Image: image, OK: len(found) == 0, Differences: found, rescue: image == m.path(rescueImage),
+		})
 		for _, f := range found {
 			doc.Reasons = append(doc.Reasons, report.Reason{Code: f.Code, Text: image + ": " + f.Text})
 		}

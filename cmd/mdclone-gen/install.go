@@ -80,6 +80,9 @@ func (c *installCommand) install(args []string, doc *document) error {
 	if err := c.app.verifyImages(m, arrays, nil, doc, "the messages above may say why"); err != nil {
 		return err
 	}
+	if err := c.app.staleRescue(m, arrays); err != nil {
+		return err
+	}
 	if m.usesGrub() && m.hasMenu() { // last: what the boot images do for every boot does not wait for an entry of the menu
 		return c.app.updateMenu(m)
 	}

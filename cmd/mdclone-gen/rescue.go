@@ -23,7 +23,7 @@ import (
 
 const rescueDescription = `Makes a rescue image: an initramfs that starts with one kernel of the machine, assembles the arrays in /etc/mdclone from their own disks, never from a clone, starts nothing that is on them, and shows a menu on each console: clone now, status, verify, a shell, reboot. It holds mdclone-early, mdadm, that kernel's modules for md and the usual disks, and the configuration. The kernel is copied beside it, as FILE with .vmlinuz for .img: what boots one needs the other.
 
-As /boot/mdclone-rescue.img it gets an entry in GRUB's menu, if mdclone-gen install has been run. Make it again after a change of the configuration. --iso makes a medium of it too, with GRUB, which a BIOS starts where grub-pc-bin is installed, and UEFI without Secure Boot where grub-efi-amd64-bin is: write it onto a USB drive with dd.
+As /boot/mdclone-rescue.img it gets an entry in GRUB's menu, if mdclone-gen install has been run. Make it again after a change of the configuration; mdclone-gen verify looks at it too. --iso makes a medium of it too, with GRUB, which a BIOS starts where grub-pc-bin is installed, and UEFI without Secure Boot where grub-efi-amd64-bin is: write it onto a USB drive with dd.
 
 A kernel that is older than an array needs is refused; the image looks at that too when it starts.
 

@@ -116,6 +116,40 @@ func TestRescue(t *testing.T) {
 	}
 }
 
+// TestRescueIsStale: verify looks at the rescue image where GRUB does, and at any that is named; install warns of it.
+func TestRescueIsStale(t *testing.T) {
+	t.Parallel()
+	const recipe = "mdclone-gen rescue --output "
+	f := newFake(t).withRescue()
+	f.run(0, "install")
+	f.rescue("--kernel", kernel)
+	f.run(0, "verify")
+	f.says(&f.stdout, f.path(rescueImage)+": as configured")
+	f.write("etc/mdclone/root.conf", f.read("etc/mdclone/root.conf")+"# a word more\n")
+	f.run(0, "install")
+	f.says(&f.stderr, rescueImage+": /etc/mdclone/root.conf is another one than it should be; make it again: "+recipe+f.path(rescueImage))
+	f.run(1, "verify")
+	f.says(&f.stdout, f.path(rescueImage)+": /etc/mdclone/root.conf is another one than it should be\n")
+	f.says(&f.stderr, "1 of 3 boot images are not as configured")
+	f.says(&f.stderr, "run "+recipe+f.path(rescueImage))
+	f.run(0, "verify", f.path("boot/initrd.img-"+kernel))
+	f.run(1, "verify", f.path(rescueImage))
+	f.write(earlyPath, "newer")
+	f.run(1, "verify")
+	f.says(&f.stderr, "run mdclone-gen install, then "+recipe+f.path(rescueImage))
+	f.run(0, "install")
+	f.rescue("--kernel", kernel)
+	f.write("etc/mdclone/home.conf", "array = 00000000:00000000:00000000:00000001\n")
+	f.run(1, "verify", f.path(rescueImage))
+	f.says(&f.stdout, "/etc/mdclone/home.conf is not in it")
+	f.rescue("--kernel", kernel)
+	f.remove("etc/mdclone/home.conf")
+	f.run(1, "verify", f.path(rescueImage))
+	f.says(&f.stdout, "/etc/mdclone/home.conf is in it but is not configured")
+	f.write(rescueImage, "cut off")
+	f.run(1, "verify", f.path(rescueImage))
+}
+
 // TestRescueCompression: as the kernel takes it.
 func TestRescueCompression(t *testing.T) {
 	t.Parallel()

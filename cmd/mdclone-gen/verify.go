@@ -8,7 +8,7 @@ import (
 	"mdclone/pkg/report"
 )
 
-const verifyDescription = `Tells whether the boot images hold what is configured now: mdclone-early byte for byte (but for what strip takes away, which dracut runs), /etc/mdclone/*.conf, the udev rule that the configuration makes and the one that starts arrays, the scripts, the modules md-mod and raid1, and the mark by which mdclone-early knows that it is in the initramfs. One line for each difference. Without IMAGE all DIR/boot/initrd.img-* are looked at, but for kept copies and images without a kernel.
+const verifyDescription = `Tells whether the boot images hold what is configured now: mdclone-early byte for byte (but for what strip takes away, which dracut runs), /etc/mdclone/*.conf, the udev rule that the configuration makes and the one that starts arrays, the scripts, the modules md-mod and raid1, and the mark by which mdclone-early knows that it is in the initramfs. One line for each difference. Without IMAGE all DIR/boot/initrd.img-* are looked at, but for kept copies and images without a kernel, and DIR/boot/mdclone-rescue.img if there is one. A rescue image must hold the configuration and mdclone-early.
 
 EXAMPLES
 mdclone-gen verify
@@ -44,7 +44,14 @@ func (c *verifyCommand) verify(args []string, doc *document) error {
 	if err != nil {
 		return err
 	}
-	return c.app.verifyImages(m, arrays, c.Args.Images, doc, "run mdclone-gen install")
+	images, err := c.app.bootImages(m, c.Args.Images)
+	if err != nil {
+		return err
+	}
+	if len(c.Args.Images) == 0 && len(images) > 0 && m.exists(rescueImage) {
+		images = append(images, m.path(rescueImage))
+	}
+	return c.app.verifyImages(m, arrays, images, doc, "run mdclone-gen install")
 }
 
 // arrays reads the configuration; there has to be one.
@@ -74,16 +81,40 @@ func (a *app) verifyImages(m machine, arrays []config.Array, named []string, doc
 	return verdict(m, doc, len(want.previous), hint)
 }
 
+// staleRescue warns of a rescue image that is not as configured any more.
+func (a *app) staleRescue(m machine, arrays []config.Array) error {
+	if !m.exists(rescueImage) {
+		return nil
+	}
+	want, err := m.expect(arrays)
+	if err != nil {
+		return err
+	}
+	for _, r := range want.check(m.path(rescueImage)) {
+		a.log.Warnf("%s: %s; make it again: %s", m.path(rescueImage), r.Text, rescueRecipe(m))
+	}
+	return nil
+}
+
+func rescueRecipe(m machine) string {
+	recipe := "mdclone-gen rescue --output " + m.path(rescueImage)
+	if m.root != "/" {
+		recipe += " --root " + m.root
+	}
+	return recipe
+}
+
 // verdict sums the differences up; before of them are in the machine, not in its images.
 func verdict(m machine, doc *document, before int, hint string) error {
 	if len(doc.Images) == 0 {
 		return report.Fail(report.Failed, "no-image", "there is no boot image %s", m.path("boot/initrd.img-*")).
 			Hint("is a kernel installed? is /boot mounted?")
 	}
-	bad := 0
+	bad, rescue := 0, false
 	for _, i := range doc.Images {
 		if !i.OK {
 			bad++
+			rescue = rescue || i.rescue
 		}
 	}
 	if bad == 0 && before == 0 {
@@ -95,6 +126,12 @@ func verdict(m machine, doc *document, before int, hint string) error {
 	}
 	if bad > 0 {
 		parts = append(parts, fmt.Sprintf("%d of %d boot images are not as configured", bad, len(doc.Images)))
+	}
+	switch {
+	case rescue && bad == 1 && before == 0:
+		hint = "run " + rescueRecipe(m)
+	case rescue:
+		hint += ", then " + rescueRecipe(m)
 	}
 	return report.Fail(report.Failed, "differs", "%s", strings.Join(parts, "; ")).Hint("%s", hint)
 }
