@@ -55,7 +55,12 @@ func (e *Env) entryPath(u md.UUID) string {
 
 // entry reads a clone's entry; nil without one.
 func (e *Env) entry(u md.UUID) (*Entry, error) {
-	text, err := os.ReadFile(e.entryPath(u))
+	return readEntry(e.entryPath(u), u)
+}
+
+// readEntry reads one from a file; nil if there is none.
+func readEntry(name string, u md.UUID) (*Entry, error) {
+	text, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -64,7 +69,7 @@ func (e *Env) entry(u md.UUID) (*Entry, error) {
 	}
 	x, err := decodeEntry(text, u)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", e.entryPath(u), err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return x, nil
 }

@@ -3,13 +3,17 @@ package clone
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 )
 
 // TakeOver brings what is recorded of the clones to where it is needed: in an initramfs what the boot loader brought from
@@ -45,29 +49,39 @@ func (e *Env) takeEntries(names []string) error {
 	}
 	var errs []error
 	for _, name := range names {
-		u, err := md.ParseUUID(strings.TrimSuffix(filepath.Base(name), ".json"))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-			continue
-		}
-		text, err := os.ReadFile(name)
-		if errors.Is(err, fs.ErrNotExist) { // another command was quicker
-			continue
-		}
-		var x *Entry
-		if err == nil {
-			x, err = decodeEntry(text, u)
-		}
-		if err == nil && isTrue(x) {
-			if err = e.record(*x); err == nil {
-				err = removeDurably(name)
-			}
-		}
-		if err != nil {
+		if err := e.takeEntry(name, isTrue); err != nil {
 			errs = append(errs, fmt.Errorf("take over %s: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// takeEntry takes one entry over, if it is true. While another command works on its array it waits: what that records is
+// newer.
+func (e *Env) takeEntry(name string, isTrue func(*Entry) bool) error {
+	u, err := md.ParseUUID(strings.TrimSuffix(filepath.Base(name), ".json"))
+	if err != nil {
+		return err
+	}
+	x, err := readEntry(name, u)
+	if err != nil || x == nil || !isTrue(x) {
+		return err
+	}
+	unlock, err := e.Lock(x.Array)
+	switch {
+	case report.CodeOf(err) == report.Refused:
+		return nil
+	case err != nil:
+		return err
+	}
+	defer unlock()
+	if x, err = readEntry(name, u); err != nil || x == nil { // another command was quicker
+		return err
+	}
+	if err := e.record(*x); err != nil {
+		return err
+	}
+	return removeDurably(name)
 }
 
 // matches tells whether an entry of an unknown age says what its drive is now.
@@ -80,20 +94,32 @@ func matches(x *Entry, found []md.Found) bool {
 	return false
 }
 
-// takeHistory appends the lines of another history. It is taken by its name first, so that no line is there twice.
+// takeHistory appends the lines of another history, by one process at a time.
 func (e *Env) takeHistory(name string) error {
-	taken := fmt.Sprintf("%s.%d", name, os.Getpid())
-	if err := os.Rename(name, taken); errors.Is(err, fs.ErrNotExist) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil // another command takes it
+	} else if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) { // another command was quicker
 		return nil
 	} else if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(taken)
+	text, err := io.ReadAll(f)
 	if err == nil {
 		err = e.addHistory(text)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("take over %s: %w", name, err), os.Rename(taken, name))
+		return fmt.Errorf("take over %s: %w", name, err)
 	}
-	return os.Remove(taken)
+	return os.Remove(name)
 }

@@ -47,6 +47,17 @@ func TestTakeOver(t *testing.T) {
 	if err := e.addHistory([]byte("before\n")); err != nil {
 		t.Fatal(err)
 	}
+	unlock, err := e.Lock(md.UUID{}) // the entry's array
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.TakeOver(); err != nil {
+		t.Fatal(err)
+	}
+	if x, err := e.entry(u); err != nil || x == nil || x.Events != 1 {
+		t.Errorf("while another works on the array the entry is %+v, %v; want it as it was", x, err)
+	}
+	unlock()
 	for range 2 {
 		if err := e.TakeOver(); err != nil {
 			t.Fatal(err)
