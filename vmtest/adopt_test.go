@@ -13,7 +13,7 @@ import (
 
 // TestAdopt makes a clone of arrays of every kind, and runs one cycle with each.
 func TestAdopt(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		for _, test := range []struct {
 			name, create, drive string

@@ -38,9 +38,14 @@ func TestBootSetRunning(t *testing.T) {
 		stays("--assemble --scan")
 		r.Try("mdadm", "-IRs")
 		stays("-IRs")
+		// by which mdadm would take in whatever is plugged in
+		r.Script("echo 'POLICY domain=default action=force-spare' >> /etc/mdadm/mdadm.conf")
+		if said := r.early(0, "check", "root", "/dev/"+r.name(vm.CloneSerial)).Stdout; !strings.Contains(said, "action=force-spare") {
+			t.Errorf("check does not name the policy:\n%s", said)
+		}
 		r.Unplugged(vm.CloneSerial)
 		r.Plugged(disks[vm.CloneSerial])
-		stays("a hot-plug")
+		stays("a hot-plug, with a policy")
 		r.dataArray(t)
 		if err := r.Kill(); err != nil {
 			t.Fatal(err)

@@ -160,7 +160,7 @@ func (c *campaign) measure(r *rig, j job) {
 // TestPowerCuts is the campaign.
 func TestPowerCuts(t *testing.T) {
 	seed, cuts := campaignSeed(t), campaignCuts(t)
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newLastingRig(t, suite, 3)
 		r.adopted()
 		c := &campaign{random: rand.New(rand.NewPCG(seed, 0)), took: map[string]time.Duration{}}

@@ -30,7 +30,7 @@ func (r *rig) equalTo(name string) {
 // TestTwoClones: each has a slot of its own. Alone, each copies what either of them misses, and status says how much of
 // that it has already; a session with both ends that.
 func TestTwoClones(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 5)
 		r.adopted()
 		r.account(0, "backup", "--keep") // a new one is adopted while all others are in
@@ -107,7 +107,7 @@ func TestTwoClones(t *testing.T) {
 
 // TestReplacedIntoItsSlot: the clone has the lowest slot, and a replaced primary was put there by a plain --add.
 func TestReplacedIntoItsSlot(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 4)
 		// no adopt makes this: a clone in slot 0
 		r.Script(`for d in vda vdb vdc; do dd if=/dev/urandom of=/dev/$d bs=1M count=8 oflag=direct status=none; done

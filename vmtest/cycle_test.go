@@ -15,7 +15,7 @@ const mib = 1 << 20
 
 // TestOffline is the cycle in a rescue shell: the array assembled, nothing above it.
 func TestOffline(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		r.adopted()
 		r.equal()
@@ -92,7 +92,7 @@ func TestOffline(t *testing.T) {
 
 // TestOnline is the cycle beside what runs on the array: here a file system on LVM.
 func TestOnline(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		r.adopted()
 		r.Script(`vgcreate -qy vg0 /dev/md0; lvcreate -qy -Wn -L 120M -n lv vg0; mkfs.ext4 -q /dev/vg0/lv; mount /dev/vg0/lv /mnt

@@ -14,7 +14,7 @@ import (
 // TestDecodersAgainstMdadm makes arrays of each metadata version with each release's own mdadm and kernel, and requires
 // that our reading of the members, made on the host, says what mdadm says in the guest.
 func TestDecodersAgainstMdadm(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		for minor, version := range []string{"1.0", "1.1", "1.2"} {
 			t.Run(version, func(t *testing.T) {

@@ -82,7 +82,7 @@ func (r *rig) ended(p *vm.Process, want int) clone.Result {
 // TestFaultInEachPhase: a signal, or the clone pulled out, in each phase of a cycle. The array is intact, nothing stays
 // changed, and the next run finishes the job incrementally.
 func TestFaultInEachPhase(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 2)
 		d := NewDisk(t, "clone", diskMiB)
 		r.disks = append(r.disks, d)
@@ -186,7 +186,7 @@ func (r *rig) kernelName(dm string) string {
 
 // TestDiskFails: a disk answers every request with an error in the middle of a cycle.
 func TestDiskFails(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		r.failing()
 		for _, p := range phases {

@@ -24,7 +24,7 @@ func (r *rig) alone(mib, at int) {
 
 // TestHeal: a clone that was booted is refused, says what would help, and comes back incrementally with --heal.
 func TestHeal(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		r.adopted()
 		for _, test := range []struct {
@@ -139,7 +139,7 @@ func (r *rig) writtenTo(name string) (n int64) {
 
 // TestHealIsCut: the power is lost after marking, after joining, and in mid-sync of a healing; it is finished by the next run.
 func TestHealIsCut(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		all, whole := newLastingRig(t, suite, 3), t
 		all.adopted()
 		for _, test := range []struct{ name, until string }{
@@ -179,7 +179,7 @@ func TestHealIsCut(t *testing.T) {
 // must not cost a full copy: the drive gets its slot back, and what its own bitmap names is copied too.
 func TestJoinIsCut(t *testing.T) {
 	const cuts, realCuts = 10, 2 // on each kernel; the others spare the boot
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newLastingRig(t, suite, 3)
 		r.adopted()
 		for i := range cuts {

@@ -35,7 +35,7 @@ const inFS = "dd if=/dev/urandom of=/mnt/x bs=1M count=3 conv=fsync status=none"
 // TestLayers runs a cycle under each layer: the touch must have moved Events Cleared past the clone on every disk, and
 // the canary's chunk must be dirty, with nothing frozen or suspended left behind.
 func TestLayers(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := &rig{suite: suite}
 		for _, name := range []string{"disk0", "disk1", "disk2"} {
 			r.disks = append(r.disks, NewDisk(t, name, 340)) // the least that xfs takes, and a bit

@@ -14,7 +14,7 @@ import (
 // TestLimitsHold changes what is above and in an array while it runs, and requires that its limits are as pinned
 // afterwards, or that status names what is not.
 func TestLimitsHold(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		r.adopted()
 		r.Script("sed -i 's/^max-sectors-kb.*/max-sectors-kb = 256/' /etc/mdclone/data.conf")

@@ -12,7 +12,7 @@ import (
 // TestRefusals makes drives that must not join, as a bad day makes them, and requires that each is refused with its
 // reason, without one byte written.
 func TestRefusals(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 4)
 		r.adopted()
 		r.write("/dev/md0", 4, 20)
@@ -71,7 +71,7 @@ func TestRefusals(t *testing.T) {
 
 // TestUnfitDrives are drives that the array, or what is on it, cannot take.
 func TestUnfitDrives(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3, func(c *vm.Config) { c.SCSI, c.USB = true, true })
 		r.create()
 		with := func(t *testing.T, serial string, size int64, change func(*vm.Disk), do func(drive string)) {

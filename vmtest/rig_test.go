@@ -29,7 +29,7 @@ var systems = append(slices.Clone(suites), "trixie"+vm.Dracut)
 // kernels are the suites of bare guests: those, and Debian's newest kernel and mdadm, where md's rules may differ.
 var kernels = append(slices.Clone(suites), "sid")
 
-// eachSuite runs a test on each of suites.
+// eachSuite runs a test on each of suites' full machines.
 func eachSuite(t *testing.T, do func(t *testing.T, suite string)) { onEach(t, suites, do) }
 
 // anySuite runs a test for which the suite hardly matters: on all of them only if there is time.
@@ -40,6 +40,15 @@ func anySuite(t *testing.T, do func(t *testing.T, suite string)) {
 		some = suites[len(suites)-1:]
 	}
 	onEach(t, some, do)
+}
+
+// eachGuest runs a test on the suites' bare guests, and on the newest kernel too if there is time.
+func eachGuest(t *testing.T, do func(t *testing.T, suite string)) {
+	if soaking() {
+		onEach(t, kernels, do)
+		return
+	}
+	onEach(t, suites, do)
 }
 
 // eachKernel runs a test on each of kernels.

@@ -9,7 +9,7 @@ import (
 
 // TestVerify: a clone that differs is told from one that does not, and can be made equal.
 func TestVerify(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		r.adopted()
 		code(t, r.account(3, "verify"), "not-attached")
