@@ -82,7 +82,7 @@ vet: need-go
 	$(GO) vet -tags vmtest,soak ./vmtest
 
 lint: need-go
-	.ci/golangci-lint run
+	.ci/golangci-lint run --allow-serial-runners
 
 shellcheck: ## every shell script of the tree
 	.ci/shellcheck
