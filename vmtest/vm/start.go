@@ -25,18 +25,19 @@ func (l *Lab) Start(ctx context.Context, c Config) (*VM, error) {
 			l.log("console:\n%s", v.Console())
 			return nil, errors.Join(err, v.Close())
 		}
-		l.log("QEMU has crashed the kernel, before it had seen a disk; once more")
+		l.log("QEMU has crashed the kernel, before the agent was up; once more")
 		if err := v.Close(); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// crashedByEmulator tells whether the kernel met a breakpoint of its own that was gone already, before there was an init:
+// crashedByEmulator tells whether the kernel met a breakpoint of its own that was gone already, in a thread of its own:
 // QEMU before 8.1 (Debian 12 has 7.2) may translate code that another processor is changing (accel/tcg: "Always lock pages
 // before translation").
 func crashedByEmulator(console string) bool {
-	return strings.Contains(console, "Oops: int3") && strings.Contains(console, "Comm: swapper/0")
+	return strings.Contains(console, "Oops: int3") &&
+		(strings.Contains(console, "Comm: swapper/") || strings.Contains(console, "Comm: kworker/"))
 }
 
 // Launch starts a virtual machine and returns at once.
