@@ -41,9 +41,12 @@ func (c *statusCommand) Execute(args []string) error {
 }
 
 func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
-	if a.Device == "" {
+	switch {
+	case a.Device == "":
 		fmt.Fprintf(b, "%s: not assembled (%s)\n", a.Name, a.UUID)
-	} else {
+	case a.RaidDisks == 0:
+		fmt.Fprintf(b, "%s: %s was not started (%s)\n", a.Name, a.Device, a.State)
+	default:
 		fmt.Fprintf(b, "%s: %s, %s, %s, %d of %d slots filled, %s\n", a.Name, a.Device, report.Bytes(a.Size), a.State,
 			a.RaidDisks-a.Degraded, a.RaidDisks, a.SyncAction)
 		if a.ChunkBytes > 0 {

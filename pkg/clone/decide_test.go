@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 )
 
 func chunks(n uint64, set ...uint64) md.Chunks {
@@ -89,6 +91,28 @@ func TestChooseTouch(t *testing.T) {
 				t.Errorf("chooseTouch() (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestNotOffline(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		users      []user
+		text, hint string
+	}{
+		{"volumes", []user{{device: "dm-0", direct: true}}, "md0 is in use, so this is not offline: dm-0 is on it", "lvm vgchange -an"},
+		{
+			"a mount", []user{{device: "dm-0", direct: true}, {device: "dm-0", mount: &Mount{Point: "/"}}},
+			"md0 is in use, so this is not offline: dm-0 is on it, mounted on /", "mdclone-gen boot-once backup",
+		},
+		{"swap", []user{{device: "md0", swap: true}}, "md0 is in use, so this is not offline: md0 is swap", "mdclone-gen boot-once backup"},
+		{"an opener", nil, "md0 is in use, so this is not offline: an exclusive opener", "lvm vgchange -an"},
+	} {
+		var got *report.Error
+		if !errors.As(notOffline("md0", test.users), &got) || got.Exit != report.Refused || got.Reasons[0].Text != test.text ||
+			len(got.Hints) != 1 || !strings.Contains(got.Hints[0], test.hint) {
+			t.Errorf("notOffline(%s) = %+v; want %q, hint %q", test.name, got, test.text, test.hint)
+		}
 	}
 }
 

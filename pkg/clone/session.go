@@ -76,6 +76,7 @@ type Result struct {
 	MismatchedSectors uint64          `json:"mismatched_sectors"`
 	LeftDirtyBytes    uint64          `json:"left_dirty_bytes"` // what the next cycle copies once more
 	Attached          bool            `json:"attached"`
+	Offline           bool            `json:"offline"` // nothing could write to the array when it was compared and left
 	Seconds           Seconds         `json:"seconds"`
 	Reasons           []report.Reason `json:"reasons"`
 }
@@ -114,8 +115,8 @@ func (s *session) judge() error {
 		return e
 	}
 	if s.opts.Offline && f.InUse {
-		return report.Fail(report.Refused, "in-use", "%s is in use, so this is not offline", s.Array.Name).
-			Hint("without --offline the cycle runs beside what is on it; lvm vgchange -an stops LVM")
+		users, err := s.env.users(s.Array.Name)
+		return errors.Join(err, notOffline(s.Array.Name, users))
 	}
 	s.offline = !f.InUse
 	s.verify = s.verdict.Verify

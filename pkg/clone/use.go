@@ -10,6 +10,7 @@ import (
 
 	"mdclone/pkg/limits"
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 )
 
 // Mount is one line of /proc/self/mountinfo (proc_pid_mountinfo(5)) of a file system on a block device.
@@ -54,6 +55,16 @@ func (u user) String() string {
 		return fmt.Sprintf("%s is swap", u.device)
 	}
 	return fmt.Sprintf("%s is on it", u.device)
+}
+
+// notOffline says what keeps an array from being offline, and what can be done.
+func notOffline(array string, users []user) error {
+	e := report.Fail(report.Refused, "in-use", "%s is in use, so this is not offline: %s", array, describe(users))
+	if slices.ContainsFunc(users, func(u user) bool { return u.mount != nil || u.swap }) {
+		return e.Hint("without --offline the clone is what a power cut would leave; mdclone-gen boot-once backup makes one before " +
+			"anything is mounted")
+	}
+	return e.Hint("without --offline the cycle runs beside what is on it; lvm vgchange -an stops LVM")
 }
 
 // users lists what uses the block device name, directly or through what is stacked on it. Partitions alone are no use.

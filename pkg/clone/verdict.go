@@ -50,7 +50,7 @@ type rule func(Facts) (Verdict, bool)
 // rules in the order in which they are asked: the first verdict counts. The order is part of each rule's meaning: a
 // drive that is no clone is never judged by roles, a diverged one never by its events.
 var rules = []rule{
-	foreignDrive, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, slotTaken,
+	foreignDrive, inactiveArray, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, slotTaken,
 	aheadOfArray, cutRollback,
 	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, touchedElsewhere, outdatedByLedger,
 }
@@ -191,10 +191,16 @@ func unfitMetadata(f Facts) (Verdict, bool) {
 	return Verdict{}, false
 }
 
-func noPrimary(f Facts) (Verdict, bool) {
-	if !f.Array.Active() {
-		return refuse(Unsuitable, "not-active", "%s is not active (%s)", f.ArrayName, f.Array.ArrayState), true
+// inactiveArray is one that was not started. Of such an array sysfs does not even tell the level.
+func inactiveArray(f Facts) (Verdict, bool) {
+	if f.Array.Active() {
+		return Verdict{}, false
 	}
+	return refuse(Unsuitable, "not-active", "%s was not started (%s)", f.ArrayName, f.Array.ArrayState).
+		hint("if /proc/mdstat shows its own disks in it, and no clone, mdadm --run /dev/%s starts it", f.ArrayName), true
+}
+
+func noPrimary(f Facts) (Verdict, bool) {
 	if len(f.Primaries) == 0 {
 		return refuse(Ahead, "no-primary", "no primary of %s is in sync: the machine runs from its clone", f.ArrayName), true
 	}
