@@ -3,10 +3,12 @@
 package vmtest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mdclone/pkg/clone"
 	"mdclone/vmtest/vm"
@@ -33,6 +35,25 @@ func startPrompt(t *testing.T, suite, state, plugged string, args ...string) *pr
 		conf.Disks[i] = disks[d.Serial]
 	}
 	return &prompt{offline: offline{&rig{Machine: LaunchIn(t, l, conf)}, disks}}
+}
+
+// maintain answers sulogin's question. What is typed before it listens is lost, and nothing tells when that is: so again and
+// again.
+func (p *prompt) maintain(t *testing.T) {
+	t.Helper()
+	all := p.Context()
+	for {
+		p.enter(t, "\n"+`echo "here $((1))."`)
+		once, cancel := context.WithTimeout(all, 5*time.Second)
+		err := p.AwaitConsole(once, "here 1.")
+		cancel()
+		if err == nil {
+			return
+		}
+		if once.Err() == nil || all.Err() != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // says types a line at the prompt, waits for its end, and requires that it says all of words.
@@ -148,7 +169,7 @@ func TestRescueTarget(t *testing.T) {
 			}
 			p := startPrompt(t, c.suite, "stale", disks, c.arg, "systemd.setenv=SYSTEMD_SULOGIN_FORCE=1") // root has no password
 			p.await(t, "for maintenance")
-			p.enter(t, "")
+			p.maintain(t)
 			if !c.plugged {
 				p.says(t, "mdclone-early backup", "no clone drive of root is plugged in", "hint: ")
 				if err := p.Attach(p.Context(), p.disks[vm.CloneSerial]); err != nil {
@@ -167,4 +188,102 @@ func TestRescueTarget(t *testing.T) {
 			p.knows(t, 1, false)
 		})
 	}
+}
+
+// TestCopiedBinary makes the clone from a system that knows nothing of mdclone, with the program alone, as the README has it.
+// The machine itself then takes the way out that it is told.
+func TestCopiedBinary(t *testing.T) {
+	anySuite(t, func(t *testing.T, suite string) {
+		r := newLastingRig(t, suite, 3)
+		r.adopted()
+		all := r.status().Size
+		r.write("/dev/md0", 4, 20)
+		r.quiet()
+		machine := r.elsewhere(t)
+
+		r.early(0, "status")
+		r.saysNo(2, "--clone DRIVE", "backup")
+		r.Script("mdadm --assemble --run /dev/md0 /dev/vda /dev/vdb")
+		r.saysNo(2, "--clone", "backup", "/dev/md0")
+		r.early(0, "check", "/dev/md0", "/dev/vdc")
+		got := r.account(0, "backup", "/dev/md0", "--clone", "/dev/vdc", "--offline")
+		if got.Mode != "incremental" || got.VerifiedBytes != all || got.CopiedBytes > all/2 || !got.Offline {
+			t.Errorf("backup without a configuration: %+v; want it incremental, offline, and all compared", got)
+		}
+		r.equal()
+
+		r.home(t, machine)
+		if s := r.status(); s.Clones[0].State != clone.Outdated || s.Clones[0].Reasons[0].Code != "touched" {
+			t.Errorf("status in the machine: %+v; want the clone touched elsewhere", s.Clones)
+		}
+		code(t, r.account(3, "backup"), "touched")
+		r.equal()
+		r.write("/dev/md0", 4, 40)
+		got = r.account(0, "backup", "--verify", "full")
+		if got.Mode != "incremental" || got.VerifiedBytes != all || got.CopiedBytes > all/2 {
+			t.Errorf("backup --verify full: %+v; want it incremental, and all compared", got)
+		}
+		r.equal()
+		r.write("/dev/md0", 4, 60)
+		if got = r.account(0, "backup"); got.Mode != "incremental" || got.VerifiedBytes > all/2 {
+			t.Errorf("the backup after that: %+v; want it incremental, and what was copied compared", got)
+		}
+		r.equal()
+	})
+}
+
+// elsewhere cuts the machine's power and boots another system on its disks: of the machine's root file system it has nothing.
+func (r *rig) elsewhere(t *testing.T) (machine *vm.Disk) {
+	t.Helper()
+	machine, r.state = r.state, nil
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.boot(t)
+	return machine
+}
+
+// home is the way back.
+func (r *rig) home(t *testing.T, machine *vm.Disk) {
+	t.Helper()
+	r.Script("mdadm --stop /dev/md0")
+	r.state = machine
+	r.cut(t)
+}
+
+// TestRescueAsks: where a disk of the array is missing, the rescue image's menu asks before anything is written.
+func TestRescueAsks(t *testing.T) {
+	anySuite(t, func(t *testing.T, suite string) {
+		l := Lab(t)
+		base := diskStates(t, l, suite)["stale"]
+		conf, disks := bootCase{disks: []string{"clone", "p1"}, args: []string{"mdclone.wait=1"}}.config(t, base)
+		raw(t, &conf)
+		for _, d := range conf.Disks {
+			disks[d.Serial] = d
+		}
+		supers := func() string {
+			return string(readMember(t, disks["p1"].Path).Raw) + string(readMember(t, disks[vm.CloneSerial].Path).Raw)
+		}
+		const question = "Type yes to go on: "
+		before := supers()
+		r := rescue(t, l, base, conf)
+		r.await(t, asked)
+		r.enter(t, "clone")
+		r.await(t, question)
+		r.enter(t, "y")
+		r.await(t, "no clone was made; plug it in")
+		if supers() != before {
+			t.Error("a superblock was written before the answer was yes")
+		}
+		r.enter(t, "verify\nyes") // it asks again
+		r.await(t, "safe to unplug")
+		r.end(t)
+		if n := strings.Count(r.Console(), question); n != 2 {
+			t.Errorf("it asked %d times; want 2", n)
+		}
+		sameMembers(t, disks["p1"].Path, disks[vm.CloneSerial].Path)
+		if a, c := readMember(t, disks["p1"].Path).Super, readMember(t, disks[vm.CloneSerial].Path).Super; a.View() != "0--" || c.View() != "0-2" {
+			t.Errorf("the array is %s, in the clone's view %s; want 0-- and 0-2", a.View(), c.View())
+		}
+	})
 }

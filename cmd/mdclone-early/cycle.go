@@ -14,7 +14,8 @@ import (
 
 const (
 	backupHelp = `The whole cycle: find the clone, judge it, let it in, copy what changed, compare that, settle the bitmap, detach. With
-nothing on the array (a rescue shell) it takes no waiting at all; in the running system a few seconds.
+nothing on the array (a rescue shell) it takes no waiting at all; in the running system a few seconds, and the clone is
+what a power cut would have left.
 
 It is "re-add or nothing": where only a full copy would be right it refuses (3) and says why.`
 	attachHelp = `The first half of backup: the clone is in sync and stays in. Do not unplug it before detach.`

@@ -89,6 +89,8 @@ EXAMPLES
   mdclone-early adopt /dev/md0 /dev/sdc  once: makes /dev/sdc a clone
   mdclone-early backup                   plug it in, run this, unplug it
   mdclone-early backup --wait 10m        the same, plugged in meanwhile
+  mdclone-early backup /dev/md0 --clone /dev/sdc
+                                         the same on a live system, where nothing is configured
   mdclone-early status                   and what the next one will copy
   mdclone-early check /dev/sdc           may this drive join now?
 

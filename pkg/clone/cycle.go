@@ -305,8 +305,7 @@ func (s *session) takeOut() error {
 	err := s.leaveCanary(true)
 	s.result.Seconds.Detach = s.since(start)
 	if err == nil && !s.result.Offline {
-		s.env.Log.Infof("%s was in use: the clone is what a power cut at that moment would have left, and its file systems are "+
-			"recovered when it boots", s.Array.Name)
+		s.env.Log.Infof("%s was in use: the clone is what a power cut at that moment would have left", s.Array.Name)
 	}
 	return err
 }

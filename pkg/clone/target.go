@@ -31,7 +31,7 @@ func (e *Env) Targets(which string) ([]*Target, error) {
 	}
 	if len(confs) == 0 {
 		return nil, report.Fail(report.Usage, "not-configured", "no array is configured in /etc/mdclone, and none is given").
-			Hint("give one (/dev/md0), or set one up: mdclone-early adopt ARRAY DRIVE")
+			Hint("give one (/dev/md0), and its clone with --clone DRIVE; or set one up: mdclone-early adopt ARRAY DRIVE")
 	}
 	var out []*Target
 	for _, c := range confs {
