@@ -161,7 +161,7 @@ func (c *campaign) measure(r *rig, j job) {
 func TestPowerCuts(t *testing.T) {
 	seed, cuts := campaignSeed(t), campaignCuts(t)
 	eachGuest(t, func(t *testing.T, suite string) {
-		r := newLastingRig(t, suite, 3)
+		r := newLastingRig(t, suite)
 		r.adopted()
 		c := &campaign{random: rand.New(rand.NewPCG(seed, 0)), took: map[string]time.Duration{}}
 		for _, j := range jobs {

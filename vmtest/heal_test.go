@@ -140,7 +140,7 @@ func (r *rig) writtenTo(name string) (n int64) {
 // TestHealIsCut: the power is lost after marking, after joining, and in mid-sync of a healing; it is finished by the next run.
 func TestHealIsCut(t *testing.T) {
 	eachGuest(t, func(t *testing.T, suite string) {
-		all, whole := newLastingRig(t, suite, 3), t
+		all, whole := newLastingRig(t, suite), t
 		all.adopted()
 		for _, test := range []struct{ name, until string }{
 			{"after marking", ""}, // all that marking changes, and nothing put back
@@ -180,7 +180,7 @@ func TestHealIsCut(t *testing.T) {
 func TestJoinIsCut(t *testing.T) {
 	const cuts, realCuts = 10, 2 // on each kernel; the others spare the boot
 	eachGuest(t, func(t *testing.T, suite string) {
-		r := newLastingRig(t, suite, 3)
+		r := newLastingRig(t, suite)
 		r.adopted()
 		for i := range cuts {
 			diverged := i%3 == 2 // one that ran alone loses its roles there: only its own bitmap tells what it wrote

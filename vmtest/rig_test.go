@@ -119,10 +119,10 @@ func newRig(t *testing.T, suite string, disks int, change ...func(*vm.Config)) *
 	return r
 }
 
-// newLastingRig is a rig whose configuration, ledger and history outlast a power cut.
-func newLastingRig(t *testing.T, suite string, disks int) *rig {
+// newLastingRig is a rig of three disks whose configuration, ledger and history outlast a power cut.
+func newLastingRig(t *testing.T, suite string) *rig {
 	t.Helper()
-	r := newRig(t, suite, disks)
+	r := newRig(t, suite, 3)
 	d := NewDisk(t, "state", 16)
 	name := r.Plugged(d)
 	r.Script("mkfs.ext4 -q /dev/" + name)

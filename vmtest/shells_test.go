@@ -17,6 +17,7 @@ import (
 // A prompt is a shell on the serial console of a machine, as a person has it there.
 type prompt struct {
 	offline
+	conf  vm.Config
 	lines int
 }
 
@@ -34,7 +35,7 @@ func startPrompt(t *testing.T, suite, state, plugged string, args ...string) *pr
 	for i, d := range conf.Disks {
 		conf.Disks[i] = disks[d.Serial]
 	}
-	return &prompt{offline: offline{&rig{Machine: LaunchIn(t, l, conf)}, disks}}
+	return &prompt{offline: offline{&rig{Machine: LaunchIn(t, l, conf)}, disks}, conf: conf}
 }
 
 // maintain answers sulogin's question. What is typed before it listens is lost, and nothing tells when that is: so again and
@@ -194,7 +195,7 @@ func TestRescueTarget(t *testing.T) {
 // The machine itself then takes the way out that it is told.
 func TestCopiedBinary(t *testing.T) {
 	anySuite(t, func(t *testing.T, suite string) {
-		r := newLastingRig(t, suite, 3)
+		r := newLastingRig(t, suite)
 		r.adopted()
 		all := r.status().Size
 		r.write("/dev/md0", 4, 20)

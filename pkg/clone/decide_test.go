@@ -102,7 +102,8 @@ func TestNotOffline(t *testing.T) {
 	}{
 		{"volumes", []user{{device: "dm-0", direct: true}}, "md0 is in use, so this is not offline: dm-0 is on it", "lvm vgchange -an"},
 		{
-			"a mount", []user{{device: "dm-0", direct: true}, {device: "dm-0", mount: &Mount{Point: "/"}}},
+			"a mount",
+			[]user{{device: "dm-0", direct: true}, {device: "dm-0", mount: &Mount{Point: "/"}}},
 			"md0 is in use, so this is not offline: dm-0 is on it, mounted on /", "mdclone-gen boot-once backup",
 		},
 		{"swap", []user{{device: "md0", swap: true}}, "md0 is in use, so this is not offline: md0 is swap", "mdclone-gen boot-once backup"},
