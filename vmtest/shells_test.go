@@ -213,6 +213,16 @@ func TestCopiedBinary(t *testing.T) {
 		}
 		r.equal()
 
+		// with the machine's own configuration no names are needed
+		r.Script("mdadm --stop /dev/md0; mount -o ro /dev/" + r.Plugged(*machine) + " /mnt; cp -r /mnt/etc /etc/mdclone; umount /mnt")
+		const assemble = "mdadm --assemble --run /dev/md/data /dev/vda /dev/vdb"
+		r.saysNo(1, assemble, "backup", "--offline")
+		r.Script(assemble)
+		if got = r.account(0, "backup", "--offline"); got.Mode != "incremental" || got.VerifiedBytes > all/2 {
+			t.Errorf("backup with the configuration: %+v; want it incremental, and what was copied compared", got)
+		}
+		r.equal()
+
 		r.home(t, machine)
 		if s := r.status(); s.Clones[0].State != clone.Outdated || s.Clones[0].Reasons[0].Code != "touched" {
 			t.Errorf("status in the machine: %+v; want the clone touched elsewhere", s.Clones)
@@ -247,7 +257,7 @@ func (r *rig) elsewhere(t *testing.T) (machine *vm.Disk) {
 // home is the way back.
 func (r *rig) home(t *testing.T, machine *vm.Disk) {
 	t.Helper()
-	r.Script("mdadm --stop /dev/md0")
+	r.Script("mdadm --stop --scan")
 	r.state = machine
 	r.cut(t)
 }

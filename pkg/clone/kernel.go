@@ -1,6 +1,9 @@
 package clone
 
 import (
+	"fmt"
+	"strings"
+
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
@@ -26,5 +29,19 @@ func (e *Env) notRunning(c config.Array) error {
 	if e.EarlyBoot() { // where mdadm would take a clone in
 		return failed.Hint("look at /proc/mdstat for what is missing; in a rescue image: assemble")
 	}
-	return failed.Hint("mdadm --assemble --scan, or look at /proc/mdstat for what is missing")
+	return failed.Hint("%s", howToAssemble(c, found))
+}
+
+// howToAssemble names the array's own disks: mdadm --assemble --scan may take a clone in, one that ran alone before all.
+func howToAssemble(c config.Array, found []md.Found) string {
+	var own []string
+	for _, f := range found {
+		if f.Member.Super.Array == c.UUID && !c.HasClone(f.Member.Super.Device) {
+			own = append(own, f.Path)
+		}
+	}
+	if len(own) == 0 {
+		return "none of its own disks is here"
+	}
+	return fmt.Sprintf("if these are all of its own disks: mdadm --assemble --run /dev/md/%s %s", c.Name, strings.Join(own, " "))
 }
