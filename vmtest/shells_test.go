@@ -149,6 +149,7 @@ func TestPromptOfInitramfs(t *testing.T) {
 
 // TestRescueTarget makes the clone at the prompt of the machine's own single-user mode, where the root file system is mounted.
 func TestRescueTarget(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, suite, arg string
 		plugged          bool // from the start
@@ -169,7 +170,7 @@ func TestRescueTarget(t *testing.T) {
 				disks = both
 			}
 			p := startPrompt(t, c.suite, "stale", disks, c.arg, "systemd.setenv=SYSTEMD_SULOGIN_FORCE=1") // root has no password
-			p.await(t, "for maintenance")
+			p.await(t, "Control-D to continue")
 			p.maintain(t)
 			if !c.plugged {
 				p.says(t, "mdclone-early backup", "no clone drive of root is plugged in", "hint: ")
