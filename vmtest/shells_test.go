@@ -287,6 +287,10 @@ func TestRescueAsks(t *testing.T) {
 		if supers() != before {
 			t.Error("a superblock was written before the answer was yes")
 		}
+		if !soaking() { // all of a drive is compared in what follows
+			r.end(t)
+			return
+		}
 		r.enter(t, "verify\nyes") // it asks again
 		r.await(t, "safe to unplug")
 		r.end(t)
