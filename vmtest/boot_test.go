@@ -13,13 +13,10 @@ import (
 	"mdclone/vmtest/vm"
 )
 
-// pinKB is less than what the machine's disks take by themselves, so that it can only come from the pin.
-const pinKB = "128"
-
 // installed is the full machine in which mdclone-gen install has run, with an array to pin and no clone yet.
 func installed(t *testing.T, l *vm.Lab) vm.Machine {
 	t.Helper()
-	conf := vm.File{Path: "/etc/mdclone/root.conf", Data: []byte("array = " + vm.MachineArray + "\nmax-sectors-kb = " + pinKB + "\n")}
+	conf := vm.File{Path: "/etc/mdclone/root.conf", Data: []byte("array = " + vm.MachineArray + "\nmax-sectors-kb = " + vm.PinKB + "\n")}
 	m, err := l.Machine(t.Context(), "bookworm", append([]vm.File{conf}, productFiles(t, l)...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +50,8 @@ func TestPinAtBoot(t *testing.T) {
 			m := BootMachine(t, l, base, func(c *vm.Config) { c.Args = append(c.Args, test.args) })
 			for _, name := range []string{"md0", "dm-0"} {
 				got := strings.TrimSpace(m.File("/sys/block/" + name + "/queue/max_sectors_kb"))
-				if (got == pinKB) != test.pinned {
-					t.Errorf("max_sectors_kb of %s is %s; pinned to %s: want %v", name, got, pinKB, test.pinned)
+				if (got == vm.PinKB) != test.pinned {
+					t.Errorf("max_sectors_kb of %s is %s; pinned to %s: want %v", name, got, vm.PinKB, test.pinned)
 				}
 			}
 			if test.pinned {

@@ -33,8 +33,8 @@ func newGrubRig(t *testing.T, suite, before string) *grubRig {
 	base, err := r.l.GrubMachine(t.Context(), suite, append([]vm.File{
 		{Path: "/etc/mdclone/root.conf", Data: []byte("array = " + vm.MachineArray + "\nclone = 00000000:11111111:22222222:33333333\n")},
 		{Path: "/etc/initramfs-tools/scripts/init-bottom/peek", Mode: 0o755, Data: []byte(peek)},
-		{Path: "/etc/default/grub.d/light.cfg", Data: []byte("GRUB_CMDLINE_LINUX_DEFAULT='init=/usr/local/sbin/light mdclone.clone-wait=1'\n")},
-		{Path: "/usr/local/sbin/light", Mode: 0o755, Data: []byte(light)},
+		{Path: "/etc/default/grub.d/light.cfg", Data: []byte("GRUB_CMDLINE_LINUX_DEFAULT='" + vm.LightArg + " mdclone.clone-wait=1'\n")},
+		vm.Light,
 		{Path: "/var/lib/mdclone/ledger/feed.json", Data: []byte("{}\n")},
 	}, productFiles(t, r.l)...)...)
 	if err != nil {
@@ -49,7 +49,7 @@ func newGrubRig(t *testing.T, suite, before string) *grubRig {
 	}
 	r.conf.Disks = append(r.conf.Disks, disk)
 	outside := r.conf
-	outside.Args = append(slices.Clone(r.conf.Args), "init=/usr/local/sbin/light")
+	outside.Args = append(slices.Clone(r.conf.Args), vm.LightArg)
 	r.conf.Args, r.conf.Firmware = nil, true
 	r.Machine = BootIn(t, r.l, outside)
 	if r.boot, err = r.DiskName(r.Context(), disk.Serial); err != nil {

@@ -131,7 +131,7 @@ func TestBootSet(t *testing.T) {
 func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[string]vm.Disk) {
 	t.Helper()
 	conf, disks := c.config(t, base)
-	conf.Args = append(conf.Args, "init=/usr/local/sbin/light")
+	conf.Args = append(conf.Args, vm.LightArg)
 	conf.CPUs = 1 // so many boots, two at a time: half the time it takes with more
 	r := &rig{Machine: LaunchIn(t, l, conf)}
 	if len(c.late) > 0 || c.enter {
@@ -177,7 +177,7 @@ func (c bootCase) config(t *testing.T, base vm.Machine) (conf vm.Config, disks m
 
 func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 	r, disks := c.start(t, l, base)
-	if got := strings.TrimSpace(r.File(generation)); got != c.data {
+	if got := strings.TrimSpace(r.File(vm.Generation)); got != c.data {
 		t.Errorf("booted the data %q; want %q", got, c.data)
 	}
 	slots := r.slots()
@@ -185,8 +185,8 @@ func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 		t.Errorf("the array is %s; want %s", slots, c.array)
 	}
 	for _, name := range []string{"md0", "dm-0"} {
-		if got := strings.TrimSpace(r.File("/sys/block/" + name + "/queue/max_sectors_kb")); got != pinKB {
-			t.Errorf("max_sectors_kb of %s is %s; want %s", name, got, pinKB)
+		if got := strings.TrimSpace(r.File("/sys/block/" + name + "/queue/max_sectors_kb")); got != vm.PinKB {
+			t.Errorf("max_sectors_kb of %s is %s; want %s", name, got, vm.PinKB)
 		}
 	}
 	if len(c.args) == 0 && strings.Contains(r.Must("dmesg"), waiting) {

@@ -23,7 +23,7 @@ const dataMiB = 64
 func TestOfflineBootOfTwoArrays(t *testing.T) {
 	anySuite(t, func(t *testing.T, suite string) {
 		l := Lab(t)
-		boot := bootCase{disks: strings.Fields(both), args: []string{"init=/usr/local/sbin/light"}}
+		boot := bootCase{disks: strings.Fields(both), args: []string{vm.LightArg}}
 		conf, _ := boot.config(t, diskStates(t, l, suite)["stale"])
 		conf.CPUs = 1
 		conf.Disks = append(conf.Disks, NewDisk(t, "d1", dataMiB), NewDisk(t, "d2", dataMiB), partitioned(t))

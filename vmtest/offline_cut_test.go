@@ -19,7 +19,7 @@ import (
 func TestOfflineBootIsCut(t *testing.T) {
 	anySuite(t, func(t *testing.T, suite string) {
 		l := Lab(t)
-		boot := bootCase{disks: strings.Fields(last), args: []string{"init=/usr/local/sbin/light"}}
+		boot := bootCase{disks: strings.Fields(last), args: []string{vm.LightArg}}
 		conf, disks := boot.config(t, diskStates(t, l, suite)["stale"])
 		conf.CPUs = 1
 		raw(t, &conf)
@@ -48,7 +48,7 @@ func TestOfflineBootIsCut(t *testing.T) {
 		}
 
 		r.Machine = BootIn(t, l, conf)
-		if got, data := r.slots(), strings.TrimSpace(r.File(generation)); got != "01-" || data != "current" {
+		if got, data := r.slots(), strings.TrimSpace(r.File(vm.Generation)); got != "01-" || data != "current" {
 			t.Errorf("after the power cut the array is %s, its data %q; want 01-, current", got, data)
 		}
 		text, err := json.Marshal(before)

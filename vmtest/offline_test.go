@@ -94,7 +94,7 @@ func TestOfflineBoot(t *testing.T) {
 }
 
 func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine) {
-	boot := bootCase{disks: c.disks, args: append([]string{"mdclone=backup", "mdclone.verify=changed", "init=/usr/local/sbin/light"}, c.args...)}
+	boot := bootCase{disks: c.disks, args: append([]string{"mdclone=backup", "mdclone.verify=changed", vm.LightArg}, c.args...)}
 	if c.shell != "" {
 		boot.args = append(boot.args, vm.ShellAt(system, c.shell)...)
 	}
@@ -109,7 +109,7 @@ func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine
 		c.do(r, t)
 	}
 	r.Up()
-	if got := strings.TrimSpace(r.File(generation)); got != "current" {
+	if got := strings.TrimSpace(r.File(vm.Generation)); got != "current" {
 		t.Errorf("booted the data %q; want current", got)
 	}
 	if got := r.slots(); got != "01-" {
@@ -129,16 +129,14 @@ func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine
 // nothingBefore requires that there was no volume before the array was released.
 func (r offline) nothingBefore(t *testing.T) {
 	t.Helper()
-	var released float64 // seconds since the kernel's start, as is
-	for _, line := range strings.Split(r.Must("dmesg"), "\n") {
-		if at, text, ok := strings.Cut(strings.TrimPrefix(line, "["), "] "); ok && strings.Contains(text, "the arrays are released") {
-			released, _ = strconv.ParseFloat(strings.TrimSpace(at), 64)
-		}
+	released, err := r.KernelSaid(r.Context(), "the arrays are released")
+	if err != nil {
+		t.Fatal(err)
 	}
 	seen := r.Script("udevadm info --query=property --name=/dev/dm-0 | sed -n s/USEC_INITIALIZED=//p")
 	volume, err := strconv.ParseFloat(strings.TrimSpace(seen), 64)
 	const skew = 0.1 // of the two clocks
-	if volume /= 1e6; err != nil || released == 0 || volume < released-skew {
+	if volume /= 1e6; err != nil || volume < released-skew {
 		t.Errorf("the volume was there at %.3f s (%v), the array was released at %.3f s", volume, err, released)
 	}
 }

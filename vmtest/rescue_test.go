@@ -68,7 +68,7 @@ func TestRescue(t *testing.T) {
 		r.enter(t, `for d in /sys/block/dm-*; do echo "there$((1)) $d"; done`)
 		r.await(t, "there1 /sys/block/dm-*")
 		r.enter(t, `echo "pinned to$((1)) $(cat /sys/block/md0/queue/max_sectors_kb)"; exit`)
-		r.await(t, "pinned to1 "+pinKB)
+		r.await(t, "pinned to1 "+vm.PinKB)
 		r.enter(t, "status")
 		r.await(t, ": stale at /dev/vda, detached ")
 		r.end(t)

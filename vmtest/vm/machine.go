@@ -52,12 +52,7 @@ func (l *Lab) CloneMachine(ctx context.Context, system string, files func(clone 
 	if err != nil {
 		return Machine{}, err
 	}
-	f, err := os.Open(filepath.Join(storage, CloneSerial+".img"))
-	if err != nil {
-		return Machine{}, err
-	}
-	defer f.Close()
-	m, err := md.ReadMember(f, MachineDisk)
+	m, err := readMember(filepath.Join(storage, CloneSerial+".img"))
 	if err != nil {
 		return Machine{}, err
 	}

@@ -1,0 +1,128 @@
+package vm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"mdclone/pkg/md"
+)
+
+// states are those in which a cloned machine may find its disks, each made by its script. In a script $A and $B are the
+// primaries, $C is the clone, $md is the array; "up" assembles it from the members given, "put" writes whose data it is into
+// its file system, "cut" cuts the power.
+var states = []struct{ name, script string }{
+	{"stale", `up $A $B $C; leave; put current`},
+	{"diverged", `up $A $B $C; leave; put current; mdadm --stop $md; for i in 1 2 3 4 5; do up $C; put own; mdadm --stop $md; done`},
+	{"ended", `up $A $B $C; put current`}, // in good order, with the clone attached
+	{"cut", `up $A $B $C; put current; written=$(written); fill & until [ $(written) -gt $((written + 16384)) ]; do :; done; cut`},
+	{"syncing", `up $A $B $C; leave; put current; fill; slow; mdadm $md --re-add $C; syncing $C; cut`},
+	{"ahead", `up $A $B $C; put current; mdadm $md --fail $A; mdadm $md --fail $B; put newest`},
+	{"rollback", `up $A $B $C; leave; put current; fill; mdadm --stop $md
+		up $C; put own; slow; echo 0-11 > $sys/bitmap_set_bits # what the primaries have changed: simply all of it
+		# both before the sync begins: a member that comes later waits for the end of it
+		echo frozen > $sys/sync_action; mdadm $md --re-add $A; mdadm $md --re-add $B; echo idle > $sys/sync_action
+		syncing $A; syncing $B; cut`},
+}
+
+// stateLibrary is what the scripts use. The members are reached through device-mapper, which can end them all at once: mdadm
+// has no two arrays of one UUID at a time, so that a state cannot wait for the machine's own end.
+const stateLibrary = `
+md=/dev/md0 sys=/sys/block/md0/md members=
+disk() { echo "0 $(blockdev --getsz /dev/$1) linear /dev/$1 0" | dmsetup create $2; members="$members $2"; }
+up() { mdadm --assemble --run --quiet $md "$@"; }
+leave() { mdadm $md --fail $C; mdadm $md --remove $C; }
+# a loop device, as the volume manager would take the states' volumes for one
+put() { mount -t ext4 -o loop,offset=$VOLUME $md /mnt; echo $1 > /mnt` + Generation + `; umount /mnt; }
+fill() { dd if=/dev/urandom of=$md bs=1M seek=640 count=64 oflag=direct status=none; } # past the volume
+written() { awk '{ print $7 }' $sys/../stat; } # sectors
+slow() { echo 1 > $sys/sync_speed_min; echo 100 > $sys/sync_speed_max; }
+syncing() { until mdadm --examine $1 | grep -q 'Recovery Offset'; do sleep 0.2; done; } # on its own disk
+cut() {
+	for m in $members; do dmsetup suspend --noflush --nolockfs $m; done
+	for m in $members; do echo "0 $(blockdev --getsz /dev/mapper/$m) error" | dmsetup load $m; done
+	for m in $members; do dmsetup resume $m; done
+	wait || true
+}
+disk $P1 a; disk $P2 b; disk $CLONE c
+A=/dev/mapper/a B=/dev/mapper/b C=/dev/mapper/c
+`
+
+// stateAtMost bounds the making of one state: a hundred times what it takes.
+const stateAtMost = 10 * time.Minute
+
+// stateEnd leaves the guest as it was.
+const stateEnd = `
+[ ! -e $sys ] || mdadm --stop $md
+dmsetup remove $members
+`
+
+// CloneStates returns the full machine with a clone, configured and installed, in each of the states by name. They are made
+// once for each suite; product is what Product returns.
+func (l *Lab) CloneStates(ctx context.Context, system string, product []File) (map[string]Machine, error) {
+	base, err := l.cloned(ctx, system, product)
+	if err != nil {
+		return nil, err
+	}
+	suite := SuiteOf(system)
+	if suite != system {
+		all, err := l.CloneStates(ctx, suite, product)
+		for name, m := range all {
+			all[name] = m.StartedBy(base)
+		}
+		return all, err
+	}
+	member, err := readMember(base.Disks[0].Path)
+	if err != nil {
+		return nil, err
+	}
+	volume := base.Volume - int64(member.Super.DataOffset)*512
+	s := Sets{Suite: suite, Base: base, Key: fmt.Sprint(states, stateLibrary, stateEnd)}
+	for _, state := range states {
+		s.Names = append(s.Names, state.name)
+	}
+	s.Do = func(ctx context.Context, v *VM, disks map[string]map[string]string) error {
+		for _, state := range states {
+			if err := makeState(ctx, v, state.script, volume, disks[state.name]); err != nil {
+				return fmt.Errorf("state %s: %w", state.name, err)
+			}
+		}
+		return nil
+	}
+	return l.Sets(ctx, s)
+}
+
+// makeState runs a state's script; volume is where the root file system begins on the array, in bytes.
+func makeState(ctx context.Context, v *VM, script string, volume int64, disks map[string]string) error {
+	p, err := v.Spawn(ctx, Command{
+		Argv: []string{"bash", "-euxo", "pipefail", "-c", stateLibrary + script + stateEnd},
+		Env: []string{
+			"VOLUME=" + strconv.FormatInt(volume, 10), "P1=" + disks["p1"], "P2=" + disks["p2"], "CLONE=" + disks[CloneSerial],
+		},
+	})
+	if err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, stateAtMost)
+	defer cancel()
+	r, err := p.Wait(bounded)
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, p.Stderr())
+	}
+	return nil
+}
+
+// readMember reads the metadata of a member of a machine that does not run; its image is not a layer.
+func readMember(path string) (*md.Member, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return md.ReadMember(f, MachineDisk)
+}
