@@ -130,10 +130,7 @@ func TestBootSet(t *testing.T) {
 // start boots the machine in a case's state of disks, up to a small init in its real root.
 func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[string]vm.Disk) {
 	t.Helper()
-	conf, disks := c.config(t, base)
-	conf.Args = append(conf.Args, vm.LightArg)
-	conf.CPUs = 1 // so many boots, two at a time: half the time it takes with more
-	r := &rig{Machine: LaunchIn(t, l, conf)}
+	r, disks := c.launch(t, l, base)
 	if len(c.late) > 0 || c.enter {
 		if c.await == "" {
 			c.await = waiting
@@ -154,6 +151,15 @@ func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[str
 	}
 	r.Up()
 	return r, disks
+}
+
+// launch is start that returns at once.
+func (c bootCase) launch(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[string]vm.Disk) {
+	t.Helper()
+	conf, disks := c.config(t, base)
+	conf.Args = append(conf.Args, vm.LightArg)
+	conf.CPUs = 1 // so many boots, two at a time: half the time it takes with more
+	return &rig{Machine: LaunchIn(t, l, conf)}, disks
 }
 
 // config is what boots the machine in a case's state of disks, up to its own init; disks are all of the state's.

@@ -45,8 +45,16 @@ type guest struct {
 	next int // MiB: where the next change is written
 }
 
-// bench boots a guest and measures everything in it.
-func bench(ctx context.Context, suite string, limit, rounds int, log func(string, ...any)) (_ *results, err error) {
+// options are what is asked for on the command line.
+type options struct {
+	suite  string
+	limit  int // MiB/s; 0 is none
+	rounds int
+	boots  int // rounds of them
+}
+
+// bench measures everything: cycles in one guest, then boots.
+func bench(ctx context.Context, o options, log func(string, ...any)) (_ *results, err error) {
 	dir, err := os.MkdirTemp("", "mdclone-bench")
 	if err != nil {
 		return nil, err
@@ -56,14 +64,24 @@ func bench(ctx context.Context, suite string, limit, rounds int, log func(string
 	if err != nil {
 		return nil, err
 	}
-	c := vm.Config{Suite: suite, Dir: dir}
-	if c.Files, err = lab.Product(ctx, dir); err != nil {
+	product, err := lab.Product(ctx, dir)
+	if err != nil {
 		return nil, err
 	}
-	if err := addDisks(&c, limit); err != nil {
+	r, err := measureCycles(ctx, lab, o, vm.Config{Suite: o.suite, Dir: dir, Files: product}, log)
+	if err != nil {
 		return nil, err
 	}
-	log("starting a guest of %s", suite)
+	r.boots, err = measureBoots(ctx, lab, o.suite, product, o.boots, log)
+	return r, err
+}
+
+// measureCycles starts a guest and measures all ways to bring a disk up to date in it.
+func measureCycles(ctx context.Context, lab *vm.Lab, o options, c vm.Config, log func(string, ...any)) (_ *results, err error) {
+	if err := addDisks(&c, o.limit); err != nil {
+		return nil, err
+	}
+	log("starting a guest of %s", o.suite)
 	v, err := lab.Start(ctx, c)
 	if err != nil {
 		return nil, err
@@ -79,8 +97,8 @@ func bench(ctx context.Context, suite string, limit, rounds int, log func(string
 	if _, err := g.script(ctx, setUp); err != nil {
 		return nil, fmt.Errorf("set up: %w", err)
 	}
-	r := &results{suite: suite, release: v.Release(), limit: limit, rounds: rounds, samples: map[key][]sample{}}
-	for range rounds {
+	r := &results{options: o, release: v.Release(), samples: map[key][]sample{}}
+	for range o.rounds {
 		for _, mib := range changes {
 			for _, w := range ways {
 				s, err := g.measure(ctx, w, mib)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -17,9 +18,10 @@ type key struct {
 
 // results are all that was measured.
 type results struct {
-	suite, release string
-	limit, rounds  int
-	samples        map[key][]sample
+	options
+	release string
+	samples map[key][]sample
+	boots   [][]sample // of each round those of starts
 }
 
 func (r *results) add(w way, mib int, s sample) {
@@ -33,6 +35,10 @@ func (r *results) median(w way, mib int, figure func(sample) float64) float64 {
 	for _, s := range r.samples[key{w.name, mib}] {
 		all = append(all, figure(s))
 	}
+	return median(all)
+}
+
+func median(all []float64) float64 {
 	slices.Sort(all)
 	n := len(all)
 	return (all[(n-1)/2] + all[n/2]) / 2
@@ -67,6 +73,21 @@ func (r *results) rate(w way, mib int) float64 {
 	return r.median(w, mib, rate) / r.median(plain, mib, rate)
 }
 
+// boot is the median of one figure of a way to boot over the rounds, which may be told by the round's first boot too.
+func (r *results) boot(i int, figure func(first, s sample) float64) float64 {
+	var all []float64
+	for _, round := range r.boots {
+		all = append(all, figure(round[0], round[i]))
+	}
+	return median(all)
+}
+
+// The figures of a boot, in seconds. rest is what is left of the time that it takes more, without what the clone's sync
+// and comparison take.
+func took(_, s sample) float64     { return s.seconds }
+func more(first, s sample) float64 { return s.seconds - first.seconds }
+func rest(first, s sample) float64 { return more(first, s) - s.parts.Sync - s.parts.Verify }
+
 // goal is a figure that the project wants to reach.
 type goal struct {
 	text      string
@@ -99,13 +120,24 @@ func (r *results) goals() []goal {
 	for _, mib := range changes {
 		overhead = max(overhead, r.overhead(online, mib), r.overhead(offline, mib))
 	}
-	return []goal{
+	goals := []goal{
 		{text: fmt.Sprintf(faster, few, online.name), got: r.speedUp(online, few), want: 10},
 		{text: fmt.Sprintf(faster, few, offline.name), got: r.speedUp(offline, few), want: 30},
 		{text: "bytes written to the clone for each that was marked changed", got: overhead, want: 1.05, atMost: true},
 		{text: fmt.Sprintf(copying, many, online.name), got: r.rate(online, many), want: 0.9},
 		{text: fmt.Sprintf(copying, many, offline.name), got: r.rate(offline, many), want: 0.9},
 	}
+	if len(r.boots) == 0 {
+		return goals
+	}
+	for i, w := range starts[1:] {
+		g := goal{text: "seconds by which a boot takes longer, " + w.name, got: r.boot(i+1, rest), want: 2, atMost: true}
+		if w.made {
+			g.text, g.want = g.text+", beside sync and comparison", 3
+		}
+		goals = append(goals, g)
+	}
+	return goals
 }
 
 // print prints the table and the goals.
@@ -127,7 +159,11 @@ func (r *results) write(w io.Writer) error {
 				r.overhead(w, mib), known(r.rate(w, mib)), r.speedUp(w, mib))
 		}
 	}
-	if err := t.Flush(); err != nil {
+	err := t.Flush()
+	if len(r.boots) > 0 {
+		err = errors.Join(err, r.writeBoots(w))
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
@@ -135,6 +171,22 @@ func (r *results) write(w io.Writer) error {
 		fmt.Fprintln(w, g)
 	}
 	return nil
+}
+
+// writeBoots prints the table of boots.
+func (r *results) writeBoots(w io.Writer) error {
+	fmt.Fprintf(w, "\nseconds from the start of the initramfs until the root file system is mounted; medians of %d\n\n", len(r.boots))
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "boot\tseconds\tmore\tsync\tverify\trest\tMiB copied\t")
+	for i, way := range starts {
+		part := func(of func(sample) float64) string {
+			return known(r.boot(i, func(_, s sample) float64 { return of(s) }))
+		}
+		fmt.Fprintf(t, "%s\t%.2f\t%s\t%s\t%s\t%s\t%s\t\n", way.name, r.boot(i, took), known(r.boot(i, more)),
+			part(func(s sample) float64 { return s.parts.Sync }), part(func(s sample) float64 { return s.parts.Verify }),
+			known(r.boot(i, rest)), part(func(s sample) float64 { return s.written / (1 << 20) }))
+	}
+	return t.Flush()
 }
 
 // known formats a figure, of which 0 is not known.
