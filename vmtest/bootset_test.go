@@ -149,6 +149,7 @@ func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[str
 			}
 		}
 	}
+	r.unlock(base)
 	r.Up()
 	return r, disks
 }
@@ -190,7 +191,7 @@ func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 	if !slices.Contains(strings.Split(c.array, "|"), slots) {
 		t.Errorf("the array is %s; want %s", slots, c.array)
 	}
-	for _, name := range []string{"md0", "dm-0"} {
+	for _, name := range append(r.volumes(), "md0") {
 		if got := strings.TrimSpace(r.File("/sys/block/" + name + "/queue/max_sectors_kb")); got != vm.PinKB {
 			t.Errorf("max_sectors_kb of %s is %s; want %s", name, got, vm.PinKB)
 		}
@@ -200,12 +201,12 @@ func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 	}
 	if !c.wrote && slices.Contains(c.disks, vm.CloneSerial) {
 		// whatever it is, nothing holds it any more
-		if got := r.Try("mdclone-early", "check", "root", "/dev/"+r.name(vm.CloneSerial)); strings.Contains(got.Stderr, "in use") {
+		if got := r.Try("mdclone-early", "check", "root", "/dev/"+base.Layout.Node(r.name(vm.CloneSerial))); strings.Contains(got.Stderr, "in use") {
 			t.Errorf("check: %s", got.Stderr)
 		}
 	}
 	if c.wrote {
-		r.runsFromClone(t, slots == "--2")
+		r.runsFromClone(t, len(strings.Trim(slots, "-")) == 1)
 	} else if s := r.status(); s.RunsFromClone {
 		t.Errorf("status: %+v; want it not to run from its clone", s)
 	}

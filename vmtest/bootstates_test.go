@@ -15,7 +15,7 @@ import (
 // diskStates are the states in which a system's machine with a clone may find its disks.
 func diskStates(t *testing.T, l *vm.Lab, system string) map[string]vm.Machine {
 	t.Helper()
-	all, err := l.CloneStates(t.Context(), system, productFiles(t, l))
+	all, err := l.CloneStates(t.Context(), system, vm.Layout{}, productFiles(t, l))
 	if err != nil {
 		t.Fatal(err)
 	}

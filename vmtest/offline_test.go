@@ -108,6 +108,7 @@ func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine
 	if c.do != nil {
 		c.do(r, t)
 	}
+	r.unlock(base)
 	r.Up()
 	if got := strings.TrimSpace(r.File(vm.Generation)); got != "current" {
 		t.Errorf("booted the data %q; want current", got)
@@ -133,11 +134,13 @@ func (r offline) nothingBefore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := r.Script("udevadm info --query=property --name=/dev/dm-0 | sed -n s/USEC_INITIALIZED=//p")
-	volume, err := strconv.ParseFloat(strings.TrimSpace(seen), 64)
-	const skew = 0.1 // of the two clocks
-	if volume /= 1e6; err != nil || volume < released-skew {
-		t.Errorf("the volume was there at %.3f s (%v), the array was released at %.3f s", volume, err, released)
+	for _, name := range r.volumes() {
+		seen := r.Script("udevadm info --query=property --name=/dev/" + name + " | sed -n s/USEC_INITIALIZED=//p")
+		volume, err := strconv.ParseFloat(strings.TrimSpace(seen), 64)
+		const skew = 0.1 // of the two clocks
+		if volume /= 1e6; err != nil || volume < released-skew {
+			t.Errorf("%s was there at %.3f s (%v), the array was released at %.3f s", name, volume, err, released)
+		}
 	}
 }
 

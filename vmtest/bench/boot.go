@@ -38,7 +38,7 @@ func measureBoots(ctx context.Context, lab *vm.Lab, suite string, product []vm.F
 		return nil, nil
 	}
 	log("making a machine of %s with a clone", suite)
-	states, err := lab.CloneStates(ctx, suite, product)
+	states, err := lab.CloneStates(ctx, suite, vm.Layout{}, product)
 	if err != nil {
 		return nil, err
 	}

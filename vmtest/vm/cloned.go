@@ -27,8 +27,8 @@ modprobe virtio_console
 const LightArg = "init=/usr/local/sbin/light"
 
 // cloned is the full machine with a clone that is in sync, configured and installed; product is what Product returns.
-func (l *Lab) cloned(ctx context.Context, system string, product []File) (Machine, error) {
-	return l.CloneMachine(ctx, system, func(clone md.UUID) []File {
+func (l *Lab) cloned(ctx context.Context, system string, y Layout, product []File) (Machine, error) {
+	return l.CloneMachine(ctx, system, y, func(clone md.UUID) []File {
 		conf := fmt.Sprintf("array = %s\nclone = %s\nmax-sectors-kb = %s\n", MachineArray, clone, PinKB)
 		return append([]File{
 			{Path: "/etc/mdclone/root.conf", Data: []byte(conf)},

@@ -28,7 +28,7 @@ func grubDefault() File {
 // GrubMachine is Machine with GRUB's packages. For a start by itself (Config.Firmware) it needs a disk to which GRUB is
 // installed, a NewBootDisk: its own disks have no place for it.
 func (l *Lab) GrubMachine(ctx context.Context, suite string, files ...File) (Machine, error) {
-	return l.machine(ctx, suite, members, append([]File{grubDefault()}, files...), grubPackages...)
+	return l.machine(ctx, suite, Layout{}, members, append([]File{grubDefault()}, files...), "-more", grubPackages...)
 }
 
 // NewBootDisk makes an empty disk in dir with an MBR and one partition, which leaves the gap of 1 MiB for GRUB; a BIOS starts

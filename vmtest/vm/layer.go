@@ -30,7 +30,7 @@ func (l *Lab) Layer(ctx context.Context, y Layer) (Machine, error) {
 	if err != nil {
 		return Machine{}, fmt.Errorf("read the layer: %w", err)
 	}
-	m := Machine{Image: y.Base.Image, Release: y.Base.Release, Dir: dir, id: string(id), args: y.Base.args}
+	m := Machine{Image: y.Base.Image, Release: y.Base.Release, Layout: y.Base.Layout, Dir: dir, id: string(id), args: y.Base.args}
 	for _, d := range y.Base.Disks {
 		m.Disks = append(m.Disks, Disk{Serial: d.Serial, Path: filepath.Join(dir, d.Serial+".qcow2"), Format: "qcow2"})
 	}

@@ -14,14 +14,15 @@ import (
 )
 
 // Machine is an installed Debian system: root on an ext4 file system on the LVM volume vg0-root on the RAID1 /dev/md0,
-// whose members are whole disks, without a partition table. It is never changed: what boots are layers over its disks.
+// whose members are whole disks, without a partition table, if its Layout does not say otherwise. It is never changed: what boots are layers over its disks.
 type Machine struct {
 	Image   Image  // kernel and initramfs, as its own generator made it
 	Rescue  string // the rescue image that mdclone-gen made, "" if there is none
 	Release string // of the kernel
 	Disks   []Disk // the members, with the serials p1 and p2; then those of a Layer
+	Layout  Layout
 	Dir     string // where it is in the cache
-	Volume  int64  // where the root file system begins on each member, in bytes
+	Volume  int64  // where the root file system begins on each disk, in bytes
 	id      string // of this build
 	args    []string
 }
@@ -41,30 +42,32 @@ var machineArgs = []string{
 // include mdclone-gen and a configuration for it, it is run there (`mdclone-gen install --root`), with the machine's own generator. That this happens on the host
 // makes no difference to the result, but it takes seconds, and minutes in an emulated machine.
 func (l *Lab) Machine(ctx context.Context, system string, files ...File) (Machine, error) {
-	return l.machine(ctx, system, members, files)
+	return l.machine(ctx, system, Layout{}, members, files, "")
 }
 
-// CloneMachine is Machine with a third member, in sync with the others as if adopt had made it; files is told its device
-// UUID.
-func (l *Lab) CloneMachine(ctx context.Context, system string, files func(clone md.UUID) []File) (Machine, error) {
-	names := append(slices.Clone(members), CloneSerial)
-	storage, _, err := l.storage(ctx, SuiteOf(system), names)
+// CloneMachine is Machine, laid out as y says, with one more member, in sync with the others as if adopt had made it; files
+// is told its device UUID.
+func (l *Lab) CloneMachine(ctx context.Context, system string, y Layout, files func(clone md.UUID) []File) (Machine, error) {
+	names := append(slices.Clone(y.members()), CloneSerial)
+	storage, _, err := l.storage(ctx, SuiteOf(system), y, names)
 	if err != nil {
 		return Machine{}, err
 	}
-	m, err := readMember(filepath.Join(storage, CloneSerial+".img"))
+	m, err := y.readMember(filepath.Join(storage, CloneSerial+".img"))
 	if err != nil {
 		return Machine{}, err
 	}
-	return l.machine(ctx, system, names, files(m.Super.Device))
+	special, more := y.packages()
+	return l.machine(ctx, system, y, names, append(y.files(), files(m.Super.Device)...), special, more...)
 }
 
-func (l *Lab) machine(ctx context.Context, system string, names []string, files []File, more ...string) (Machine, error) {
-	root, err := l.root(ctx, system, more...)
+// machine is Machine with more packages, for which special names the root directory.
+func (l *Lab) machine(ctx context.Context, system string, y Layout, names []string, files []File, special string, more ...string) (Machine, error) {
+	root, err := l.root(ctx, system, special, more...)
 	if err != nil {
 		return Machine{}, err
 	}
-	storage, start, err := l.storage(ctx, SuiteOf(system), names)
+	storage, start, err := l.storage(ctx, SuiteOf(system), y, names)
 	if err != nil {
 		return Machine{}, err
 	}
@@ -77,7 +80,7 @@ func (l *Lab) machine(ctx context.Context, system string, names []string, files 
 		return Machine{}, err
 	}
 	k := key(root, storage, masked, sum, "3")
-	dir, err := l.entry(ctx, entryName("machine", system, names), k, func(dir string) error {
+	dir, err := l.entry(ctx, entryName("machine", system, y, names), k, func(dir string) error {
 		tree := filepath.Join(dir, "root")
 		if _, err := output(ctx, "cp", "-a", "--reflink=auto", root, tree); err != nil {
 			return err
@@ -88,13 +91,13 @@ func (l *Lab) machine(ctx context.Context, system string, names []string, files 
 		if err := takeBoot(ctx, tree, dir); err != nil {
 			return err
 		}
-		return errors.Join(fillDisks(ctx, tree, storage, start, names, dir), os.RemoveAll(tree))
+		return errors.Join(fillDisks(ctx, tree, storage, start, y, names, dir), os.RemoveAll(tree))
 	})
 	if err != nil {
 		return Machine{}, err
 	}
 	m, err := readMachine(dir)
-	m.args = generatorOf(system).args
+	m.args, m.Layout = generatorOf(system).args, y
 	return m, err
 }
 
@@ -153,7 +156,7 @@ func takeBoot(ctx context.Context, tree, dir string) error {
 }
 
 // fillDisks copies the disks of storage to dir and puts tree into the volume on them, which begins at start.
-func fillDisks(ctx context.Context, tree, storage string, start int64, names []string, dir string) error {
+func fillDisks(ctx context.Context, tree, storage string, start int64, y Layout, names []string, dir string) error {
 	fs := filepath.Join(dir, "root.ext4")
 	_, err := output(ctx, "mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", "lazy_itable_init=0,lazy_journal_init=0", fs,
 		strconv.Itoa(machineRoot>>10)+"k")
@@ -168,7 +171,7 @@ func fillDisks(ctx context.Context, tree, storage string, start int64, names []s
 		if err := copySparse(filepath.Join(storage, name+".img"), d.Path, 0); err != nil {
 			return err
 		}
-		if err := copySparse(fs, d.Path, start); err != nil {
+		if err := y.fill(ctx, fs, d.Path, start); err != nil {
 			return err
 		}
 	}

@@ -129,9 +129,13 @@ func ShellAt(system, place string) []string {
 // settings are the files that make a Debian system this machine, all but what is laid over it for a test.
 var settings = []File{
 	{Path: "/etc/fstab", Data: []byte("/dev/mapper/vg0-root / ext4 errors=remount-ro 0 1\n")},
-	{Path: "/etc/mdadm/mdadm.conf", Data: []byte("HOMEHOST <system>\nMAILADDR root\n" +
-		"ARRAY /dev/md0 metadata=1.2 name=machine:0 UUID=" + MachineArray + "\n")},
+	mdadmConf("1.2"),
 	{Path: "/etc/modprobe.d/machine.conf", Data: []byte("blacklist " + strings.Join(blacklisted, "\nblacklist ") + "\n")},
+}
+
+func mdadmConf(metadata string) File {
+	return File{Path: "/etc/mdadm/mdadm.conf", Data: []byte("HOMEHOST <system>\nMAILADDR root\n" +
+		"ARRAY /dev/md0 metadata=" + metadata + " name=machine:0 UUID=" + MachineArray + "\n")}
 }
 
 // unit starts the agent.
@@ -159,17 +163,15 @@ func identity(agent string) []File {
 	}
 }
 
-// root returns a directory with a system and more packages installed, and the initramfs that its own generator made.
-func (l *Lab) root(ctx context.Context, system string, more ...string) (string, error) {
+// root returns a directory with a system and more packages installed, for which special is in its name, and the initramfs
+// that its own generator made.
+func (l *Lab) root(ctx context.Context, system, special string, more ...string) (string, error) {
 	g := generatorOf(system)
 	settings, sum, err := loadAll(slices.Concat(settings, g.settings))
 	if err != nil {
 		return "", err
 	}
-	packages, name := slices.Concat(machinePackages, g.packages, more), "root-"+system
-	if len(more) > 0 {
-		name = "root-more-" + system
-	}
+	packages, name := slices.Concat(machinePackages, g.packages, more), "root"+special+"-"+system
 	dir, err := l.entry(ctx, name, key(packages, sum, "1"), func(dir string) error {
 		if os.Getuid() != 0 {
 			return errors.New("a machine's root directory needs root, for the owners of its files")

@@ -24,7 +24,7 @@ type Sets struct {
 
 // Sets returns the machine in each of the states.
 func (l *Lab) Sets(ctx context.Context, s Sets) (map[string]Machine, error) {
-	dir, err := l.entry(ctx, "sets-"+s.Suite, key(s.Base.id, s.Key, s.Names, "1"), func(dir string) error { return l.makeSets(ctx, s, dir) })
+	dir, err := l.entry(ctx, entryName("sets", s.Suite, s.Base.Layout, nil), key(s.Base.id, s.Key, s.Names, "1"), func(dir string) error { return l.makeSets(ctx, s, dir) })
 	if err != nil {
 		return nil, err
 	}

@@ -3,17 +3,19 @@ package vm
 import (
 	"context"
 	"fmt"
-	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
-
-	"mdclone/pkg/md"
 )
+
+// state is a script that makes one.
+type state struct{ name, script string }
 
 // states are those in which a cloned machine may find its disks, each made by its script. In a script $A and $B are the
 // primaries, $C is the clone, $md is the array; "up" assembles it from the members given, "put" writes whose data it is into
 // its file system, "cut" cuts the power.
-var states = []struct{ name, script string }{
+var states = []state{
 	{"stale", `up $A $B $C; leave; put current`},
 	{"diverged", `up $A $B $C; leave; put current; mdadm --stop $md; for i in 1 2 3 4 5; do up $C; put own; mdadm --stop $md; done`},
 	{"ended", `up $A $B $C; put current`}, // in good order, with the clone attached
@@ -46,8 +48,25 @@ cut() {
 	for m in $members; do dmsetup resume $m; done
 	wait || true
 }
-disk $P1 a; disk $P2 b; disk $CLONE c
+`
+
+// twoPrimaries are the names of the members, and onePrimary those where there is only one.
+const twoPrimaries = `disk $P1 a; disk $P2 b; disk $CLONE c
 A=/dev/mapper/a B=/dev/mapper/b C=/dev/mapper/c
+`
+
+const onePrimary = `disk $P1 a; disk $CLONE c
+A=/dev/mapper/a B= C=/dev/mapper/c
+`
+
+// encrypted has the states write into what is encrypted.
+const encrypted = `
+modprobe dm_crypt
+put() {
+	printf ` + Passphrase + ` | cryptsetup open --key-file=- $md crypt0
+	mount -t ext4 -o loop,offset=$VOLUME /dev/mapper/crypt0 /mnt; echo $1 > /mnt` + Generation + `; umount /mnt
+	cryptsetup close crypt0
+}
 `
 
 // stateAtMost bounds the making of one state: a hundred times what it takes.
@@ -59,33 +78,53 @@ const stateEnd = `
 dmsetup remove $members
 `
 
-// CloneStates returns the full machine with a clone, configured and installed, in each of the states by name. They are made
-// once for each suite; product is what Product returns.
-func (l *Lab) CloneStates(ctx context.Context, system string, product []File) (map[string]Machine, error) {
-	base, err := l.cloned(ctx, system, product)
+// stateLibrary is what the scripts use on a machine of this layout.
+func (y Layout) stateLibrary() string {
+	library := stateLibrary + twoPrimaries
+	if y.Primaries == 1 {
+		library = stateLibrary + onePrimary
+	}
+	if y.LUKS {
+		library += encrypted
+	}
+	return library
+}
+
+// CloneStates returns the full machine with a clone, laid out as y says, configured and installed, in each of the states that
+// are named, or in all of them. They are made once for each suite; product is what Product returns.
+func (l *Lab) CloneStates(ctx context.Context, system string, y Layout, product []File, names ...string) (map[string]Machine, error) {
+	base, err := l.cloned(ctx, system, y, product)
 	if err != nil {
 		return nil, err
 	}
 	suite := SuiteOf(system)
 	if suite != system {
-		all, err := l.CloneStates(ctx, suite, product)
+		all, err := l.CloneStates(ctx, suite, y, product, names...)
 		for name, m := range all {
 			all[name] = m.StartedBy(base)
 		}
 		return all, err
 	}
-	member, err := readMember(base.Disks[0].Path)
+	volume, err := base.Inside()
 	if err != nil {
 		return nil, err
 	}
-	volume := base.Volume - int64(member.Super.DataOffset)*512
-	s := Sets{Suite: suite, Base: base, Key: fmt.Sprint(states, stateLibrary, stateEnd)}
-	for _, state := range states {
+	library := y.stateLibrary()
+	wanted := states
+	if len(names) > 0 {
+		wanted = slices.DeleteFunc(slices.Clone(states), func(s state) bool { return !slices.Contains(names, s.name) })
+	}
+	s := Sets{Suite: suite, Base: base, Key: fmt.Sprint(wanted, library, stateEnd)}
+	for _, state := range wanted {
 		s.Names = append(s.Names, state.name)
 	}
 	s.Do = func(ctx context.Context, v *VM, disks map[string]map[string]string) error {
-		for _, state := range states {
-			if err := makeState(ctx, v, state.script, volume, disks[state.name]); err != nil {
+		for _, state := range wanted {
+			env := []string{"VOLUME=" + strconv.FormatInt(volume, 10)}
+			for serial, disk := range disks[state.name] {
+				env = append(env, strings.ToUpper(serial)+"="+y.Node(disk))
+			}
+			if err := makeState(ctx, v, library+state.script, env); err != nil {
 				return fmt.Errorf("state %s: %w", state.name, err)
 			}
 		}
@@ -94,14 +133,9 @@ func (l *Lab) CloneStates(ctx context.Context, system string, product []File) (m
 	return l.Sets(ctx, s)
 }
 
-// makeState runs a state's script; volume is where the root file system begins on the array, in bytes.
-func makeState(ctx context.Context, v *VM, script string, volume int64, disks map[string]string) error {
-	p, err := v.Spawn(ctx, Command{
-		Argv: []string{"bash", "-euxo", "pipefail", "-c", stateLibrary + script + stateEnd},
-		Env: []string{
-			"VOLUME=" + strconv.FormatInt(volume, 10), "P1=" + disks["p1"], "P2=" + disks["p2"], "CLONE=" + disks[CloneSerial],
-		},
-	})
+// makeState runs a state's script.
+func makeState(ctx context.Context, v *VM, script string, env []string) error {
+	p, err := v.Spawn(ctx, Command{Argv: []string{"bash", "-euxo", "pipefail", "-c", script + stateEnd}, Env: env})
 	if err != nil {
 		return err
 	}
@@ -115,14 +149,4 @@ func makeState(ctx context.Context, v *VM, script string, volume int64, disks ma
 		return fmt.Errorf("%w\n%s", err, p.Stderr())
 	}
 	return nil
-}
-
-// readMember reads the metadata of a member of a machine that does not run; its image is not a layer.
-func readMember(path string) (*md.Member, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return md.ReadMember(f, MachineDisk)
 }

@@ -19,29 +19,31 @@ const (
 // MachineArray is the UUID of each machine's array: files that name it can be written before there is an array.
 const MachineArray = "6d64636c:6f6e6500:7261696c:31000001"
 
-// buildStorage makes array and volume on empty disks, and prints where the volume begins on each member, in sectors.
-// The array's flush to read-only leaves no dirty chunk in its bitmap: a new array has them all.
+// buildStorage makes array and volume on empty disks, and prints where the volume begins on each of them, in sectors.
+// The array's flush to read-only leaves no dirty chunk in its bitmap: a new array has them all. A Layout fills it in: what is
+// done first, the members, the metadata, what is put onto the array, what the volume is on, what ends that and adds to the
+// figure, the first member.
 const buildStorage = `
-mdadm --create /dev/md0 --run --quiet --level=1 --raid-devices=$(set -- /dev/vd?; echo $#) --metadata=1.2 --bitmap=internal \
-	--assume-clean --uuid=` + MachineArray + ` --homehost=machine --name=0 /dev/vd?
-pvcreate -q /dev/md0 >&2
-vgcreate -q vg0 /dev/md0 >&2
+%[1]smdadm --create /dev/md0 --run --quiet --level=1 --raid-devices=$(set -- /dev/%[2]s; echo $#) --metadata=%[3]s --bitmap=internal \
+	--assume-clean --uuid=` + MachineArray + ` --homehost=machine --name=0 /dev/%[2]s
+%[4]spvcreate -q %[5]s >&2
+vgcreate -q vg0 %[5]s >&2
 lvcreate -qy -Wn -Zn -L "$SIZE"b -n root vg0 >&2
 start=$(dmsetup table vg0-root | cut -d' ' -f5)
 vgchange -qan vg0 >&2
-[ "$(cat /sys/block/md0/md/dev-vd?/offset | sort -u | wc -l)" = 1 ]
-echo $((start + $(cat /sys/block/md0/md/dev-vda/offset)))
+%[6]s[ "$(cat /sys/block/md0/md/dev-%[2]s/offset | sort -u | wc -l)" = 1 ]
+echo $((start + $(cat /sys/block/md0/md/dev-%[7]s/offset)))
 echo readonly > /sys/block/md0/md/array_state
-mdadm -X /dev/vda | grep -q ' 0 dirty'
+mdadm -X /dev/%[7]s | grep -q ' 0 dirty'
 mdadm --stop --quiet /dev/md0
 `
 
 // storage returns a directory with the disks p1.img and p2.img (and clone.img, a member like these), on which there are
 // array and volume, and the file start: where the volume begins on each, in bytes. Arrays are only ever made in guests. The file system is written into the
 // volume from the host later, to both members alike, which takes a fraction of the time.
-func (l *Lab) storage(ctx context.Context, suite string, names []string) (dir string, start int64, err error) {
-	k := key(buildStorage, MachineDisk, machineRoot, names)
-	dir, err = l.entry(ctx, entryName("storage", suite, names), k, func(dir string) error {
+func (l *Lab) storage(ctx context.Context, suite string, y Layout, names []string) (dir string, start int64, err error) {
+	k := key(y.script(), MachineDisk, machineRoot, names)
+	dir, err = l.entry(ctx, entryName("storage", suite, y, names), k, func(dir string) error {
 		var disks []Disk
 		for _, name := range names {
 			d, err := NewDisk(dir, name, MachineDisk)
@@ -54,7 +56,7 @@ func (l *Lab) storage(ctx context.Context, suite string, names []string) (dir st
 		if err != nil {
 			return err
 		}
-		sectors, err := storageIn(ctx, v)
+		sectors, err := storageIn(ctx, v, y)
 		if err == nil {
 			err = v.PowerOff(ctx)
 		}
@@ -76,17 +78,18 @@ func (l *Lab) storage(ctx context.Context, suite string, names []string) (dir st
 }
 
 // entryName is a cache entry's for a suite or a system: what has a clone is kept apart from what has none.
-func entryName(what, suite string, names []string) string {
-	if len(names) > len(members) {
+func entryName(what, suite string, y Layout, names []string) string {
+	what += y.String()
+	if len(names) > len(y.members()) {
 		what += "-clone"
 	}
 	return what + "-" + suite
 }
 
-// storageIn runs buildStorage and returns its figure.
-func storageIn(ctx context.Context, v *VM) (sectors int64, err error) {
+// storageIn makes the storage and returns where the volume begins.
+func storageIn(ctx context.Context, v *VM, y Layout) (sectors int64, err error) {
 	p, err := v.Spawn(ctx, Command{
-		Argv: []string{"bash", "-euo", "pipefail", "-c", buildStorage},
+		Argv: []string{"bash", "-euo", "pipefail", "-c", y.script()},
 		Env:  []string{"SIZE=" + strconv.Itoa(machineRoot)},
 	})
 	if err != nil {

@@ -1,0 +1,138 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"mdclone/vmtest/vm"
+)
+
+// A layoutCase is a machine whose disks are laid out otherwise than those of the other tests, and its boots.
+type layoutCase struct {
+	name    string
+	layout  vm.Layout
+	states  []string
+	boots   []bootCase
+	offline []offlineCase
+}
+
+var layouts = []layoutCase{
+	{
+		name: "LVM on LUKS", layout: vm.Layout{LUKS: true}, states: []string{"cut", "stale"},
+		boots: []bootCase{
+			{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-", on: firstSuite},
+			{
+				name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
+				data: "old", array: "--2", wrote: true, on: never,
+			},
+		},
+		offline: []offlineCase{
+			{name: "cloned", state: "stale", disks: strings.Fields(last), shell: "mount", do: offline.atTheRelease, on: firstSuite},
+		},
+	},
+	{
+		// the kernel shows the array's partitions on each member too
+		name: "partitions on the array", layout: vm.Layout{Metadata: "1.0", Partitioned: true}, states: []string{"cut", "ended", "stale"},
+		boots: []bootCase{
+			{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-", on: firstSuite},
+			{name: "ended in good order, clone first", state: "ended", disks: strings.Fields(first), data: "current", array: "01-", on: never},
+			{name: "stale, first", state: "stale", disks: strings.Fields(first), data: "current", array: "01-", on: never},
+			{
+				name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
+				data: "old", array: "--2", wrote: true, on: firstSuite,
+			},
+		},
+		offline: []offlineCase{
+			{name: "cloned", state: "stale", disks: strings.Fields(last), shell: "mount", do: offline.atTheRelease, on: never},
+		},
+	},
+	{
+		name: "members on partitions", layout: vm.Layout{Partition: true}, states: []string{"cut", "stale", "diverged"},
+		boots: []bootCase{
+			{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-", on: never},
+			{name: "diverged, first", state: "diverged", disks: strings.Fields(first), data: "current", array: "01-", on: never},
+			{
+				name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
+				data: "old", array: "--2", wrote: true, on: never,
+			},
+			{
+				name: "alone, diverged", state: "diverged", disks: []string{"clone"}, args: []string{"mdclone.wait=3"},
+				data: "own", array: "--2", wrote: true, on: never,
+			},
+		},
+	},
+	{
+		name: "one primary", layout: vm.Layout{Primaries: 1}, states: []string{"cut", "stale"},
+		boots: []bootCase{
+			{name: "power cut, clone first", state: "cut", disks: []string{"clone", "p1"}, data: "current", array: "0-", on: never},
+			{name: "stale, first", state: "stale", disks: []string{"clone", "p1"}, data: "current", array: "0-", on: never},
+			{
+				name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
+				data: "old", array: "-1", wrote: true, on: never,
+			},
+		},
+	},
+}
+
+// TestBootLayouts boots such machines.
+func TestBootLayouts(t *testing.T) {
+	for i, suite := range suites {
+		t.Run(suite, func(t *testing.T) {
+			for _, c := range layouts {
+				c.boots = slices.DeleteFunc(slices.Clone(c.boots), func(b bootCase) bool { return !b.on.runsOn(i) })
+				c.offline = slices.DeleteFunc(slices.Clone(c.offline), func(o offlineCase) bool { return !o.on.runsOn(i) })
+				if len(c.boots)+len(c.offline) == 0 {
+					continue
+				}
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel() // machines are built one after the other otherwise
+					c.run(t, suite)
+				})
+			}
+		})
+	}
+}
+
+func (c layoutCase) run(t *testing.T, suite string) {
+	l := Lab(t)
+	all, err := l.CloneStates(t.Context(), suite, c.layout, productFiles(t, l), c.states...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range c.boots {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			b.run(t, l, all[b.state])
+		})
+	}
+	for _, o := range c.offline {
+		t.Run("offline: "+o.name, func(t *testing.T) {
+			t.Parallel()
+			o.run(t, l, suite, all[o.state])
+		})
+	}
+}
+
+// unlock types the passphrase of a machine that asks for one.
+func (r *rig) unlock(base vm.Machine) {
+	r.t.Helper()
+	if !base.Layout.LUKS {
+		return
+	}
+	err := r.AwaitConsole(r.Context(), "Please unlock disk")
+	if err == nil {
+		err = r.Type(vm.Passphrase + "\n")
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// volumes are all devices of device-mapper; there must be one.
+func (r *rig) volumes() []string {
+	r.t.Helper()
+	return strings.Fields(r.Script("cd /sys/block; ls -d dm-*"))
+}
