@@ -128,6 +128,47 @@ func TestRescueLeavesAlone(t *testing.T) {
 	}
 }
 
+// TestRescueAsks: where a disk of the array is missing, the rescue image's menu asks before anything is written.
+func TestRescueAsks(t *testing.T) {
+	anySuite(t, func(t *testing.T, suite string) {
+		l := Lab(t)
+		base := diskStates(t, l, suite)["stale"]
+		conf, disks := bootCase{disks: []string{"clone", "p1"}, args: []string{"mdclone.wait=1"}}.config(t, base)
+		raw(t, &conf)
+		for _, d := range conf.Disks {
+			disks[d.Serial] = d
+		}
+		supers := func() string {
+			return string(readMember(t, disks["p1"].Path).Raw) + string(readMember(t, disks[vm.CloneSerial].Path).Raw)
+		}
+		const question = "Type yes to go on: "
+		before := supers()
+		r := rescue(t, l, base, conf)
+		r.await(t, asked)
+		r.enter(t, "clone")
+		r.await(t, question)
+		r.enter(t, "y")
+		r.await(t, "no clone was made; plug it in")
+		if supers() != before {
+			t.Error("a superblock was written before the answer was yes")
+		}
+		if !soaking() { // all of a drive is compared in what follows
+			r.end(t)
+			return
+		}
+		r.enter(t, "verify\nyes") // it asks again
+		r.await(t, "safe to unplug")
+		r.end(t)
+		if n := strings.Count(r.Console(), question); n != 2 {
+			t.Errorf("it asked %d times; want 2", n)
+		}
+		sameMembers(t, disks["p1"].Path, disks[vm.CloneSerial].Path)
+		if a, c := readMember(t, disks["p1"].Path).Super, readMember(t, disks[vm.CloneSerial].Path).Super; a.View() != "0--" || c.View() != "0-2" {
+			t.Errorf("the array is %s, in the clone's view %s; want 0-- and 0-2", a.View(), c.View())
+		}
+	})
+}
+
 // ofNewerKernel writes a logical block size into a member's superblock, as Linux 6.19 does, and corrects the checksum.
 func ofNewerKernel(t *testing.T, path string) {
 	t.Helper()
