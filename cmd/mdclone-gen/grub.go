@@ -21,7 +21,7 @@ const (
 	grubProbe   = "usr/sbin/grub-probe"
 )
 
-// entryID is the menu entry that /etc/grub.d/42_mdclone makes, and without .conf the name of systemd-boot's.
+// entryID is the menu entry that /etc/grub.d/42_mdclone makes, and is in the name of systemd-boot's.
 const entryID = "mdclone-backup"
 
 // The variables in GRUB's environment. GRUB itself clears the first when it boots, where it can write.

@@ -21,8 +21,10 @@ const (
 
 // What is put into the partition that systemd-boot reads, below its mount point.
 const (
-	onceEntry   = "loader/entries/" + onceEntryID
-	onceEntryID = entryID + ".conf"
+	onceEntry = "loader/entries/" + onceEntryID
+	// onceEntryID begins with what comes last in the menu, whose first entry is the default: without sort-keys the order is
+	// that of the names, backwards (boot_entry_compare in systemd 252).
+	onceEntryID = "-" + entryID + ".conf"
 	onceState   = "mdclone-state.img"
 )
 
@@ -54,8 +56,8 @@ func entryRoot(source string) (string, error) {
 	return "/" + strings.TrimPrefix(root, "/"), nil
 }
 
-// cloneFirst makes the text of our entry out of that of another one. It comes last in the menu: where the first is the
-// default, entries with a sort-key are first and in its order.
+// cloneFirst makes the text of our entry out of that of another one. It comes last in the menu: entries with a sort-key are
+// in its order, before all others.
 func cloneFirst(text string, until int64) (string, error) {
 	var out strings.Builder
 	kernel, initrd := false, false
@@ -146,7 +148,7 @@ func (a *app) chooseSystemdBoot(m machine, until int64) error {
 			return err
 		}
 	}
-	if err := a.command(m.root, "/"+bootctl, "set-oneshot", onceEntryID); err != nil {
+	if err := a.command(m.root, "/"+bootctl, "set-oneshot", "--", onceEntryID); err != nil {
 		return fmt.Errorf("bootctl set-oneshot: %w", err)
 	}
 	next, err := m.nextOneShot()

@@ -114,6 +114,11 @@ func (f *fake) sdbootCommand(name string, args []string) error {
 	if name != "/"+bootctl || f.sdboot.deaf {
 		return nil
 	}
+	if len(args) == 3 && args[1] == "--" {
+		args = slices.Delete(args, 1, 2)
+	} else if len(args) == 2 && strings.HasPrefix(args[1], "-") {
+		args = nil // an option that it does not know
+	}
 	if len(args) != 2 || args[0] != "set-oneshot" {
 		return errors.New("exit status 1")
 	}
@@ -160,7 +165,7 @@ func TestBootOnceSystemdBoot(t *testing.T) {
 	if got := image.List(ledgerDir); !slices.Equal(got, []string{"0f0e.json"}) {
 		t.Errorf("the ledger in it: %q", got)
 	}
-	if want := []string{"/usr/bin/bootctl set-oneshot mdclone-backup.conf"}; !slices.Equal(f.ran, want) {
+	if want := []string{"/usr/bin/bootctl set-oneshot -- -mdclone-backup.conf"}; !slices.Equal(f.ran, want) {
 		t.Errorf("ran %q; want %q", f.ran, want)
 	}
 

@@ -26,8 +26,9 @@ modprobe virtio_console
 // LightArg is the kernel parameter that starts it.
 const LightArg = "init=/usr/local/sbin/light"
 
-// cloned is the full machine with a clone that is in sync, configured and installed; product is what Product returns.
-func (l *Lab) cloned(ctx context.Context, system string, y Layout, product []File) (Machine, error) {
+// Cloned is the full machine with a clone that is in sync, laid out as y says, configured and installed; product is what
+// Product returns, more are packages that it has besides.
+func (l *Lab) Cloned(ctx context.Context, system string, y Layout, product []File, more ...string) (Machine, error) {
 	return l.CloneMachine(ctx, system, y, func(clone md.UUID) []File {
 		conf := fmt.Sprintf("array = %s\nclone = %s\nmax-sectors-kb = %s\n", MachineArray, clone, PinKB)
 		return append([]File{
@@ -35,5 +36,5 @@ func (l *Lab) cloned(ctx context.Context, system string, y Layout, product []Fil
 			{Path: Generation, Data: []byte("old\n")},
 			Light,
 		}, product...)
-	})
+	}, more...)
 }

@@ -46,8 +46,8 @@ func (l *Lab) Machine(ctx context.Context, system string, files ...File) (Machin
 }
 
 // CloneMachine is Machine, laid out as y says, with one more member, in sync with the others as if adopt had made it; files
-// is told its device UUID.
-func (l *Lab) CloneMachine(ctx context.Context, system string, y Layout, files func(clone md.UUID) []File) (Machine, error) {
+// is told its device UUID. more are packages that it has besides.
+func (l *Lab) CloneMachine(ctx context.Context, system string, y Layout, files func(clone md.UUID) []File, more ...string) (Machine, error) {
 	names := append(slices.Clone(y.members()), CloneSerial)
 	storage, _, err := l.storage(ctx, SuiteOf(system), y, names)
 	if err != nil {
@@ -57,8 +57,11 @@ func (l *Lab) CloneMachine(ctx context.Context, system string, y Layout, files f
 	if err != nil {
 		return Machine{}, err
 	}
-	special, more := y.packages()
-	return l.machine(ctx, system, y, names, append(y.files(), files(m.Super.Device)...), special, more...)
+	special, packages := y.packages()
+	if len(more) > 0 {
+		special += "-more"
+	}
+	return l.machine(ctx, system, y, names, append(y.files(), files(m.Super.Device)...), special, append(packages, more...)...)
 }
 
 // machine is Machine with more packages, for which special names the root directory.

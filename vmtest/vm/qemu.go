@@ -57,6 +57,11 @@ func (c Config) has(bus Bus) bool {
 // the machine's timer is broken, and panic (arch/x86/kernel/apic/io_apic.c, Linux 6.12).
 var kernelArgs = []string{"console=ttyS0", "panic=-1", "no_timer_check", "mitigations=off", "cryptomgr.notests"}
 
+// CommandLine is the kernel's, of a machine that does not start by itself.
+func (c Config) CommandLine() string {
+	return strings.Join(append(slices.Clone(kernelArgs), c.Args...), " ")
+}
+
 // qemuArgs is QEMU's command line for c: a pure function of it.
 func qemuArgs(c Config, accel string) ([]string, error) {
 	memory, cpus := 1024, 2
@@ -75,8 +80,7 @@ func qemuArgs(c Config, accel string) ([]string, error) {
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + wire.Port,
 	}
 	if !c.Firmware {
-		args = append(args, "-kernel", c.Image.Kernel, "-initrd", c.Image.Initrd,
-			"-append", strings.Join(append(slices.Clone(kernelArgs), c.Args...), " "))
+		args = append(args, "-kernel", c.Image.Kernel, "-initrd", c.Image.Initrd, "-append", c.CommandLine())
 	}
 	if c.Watchdog {
 		args = append(args, "-device", "i6300esb", "-action", "watchdog=poweroff")

@@ -93,7 +93,7 @@ func (y Layout) stateLibrary() string {
 // CloneStates returns the full machine with a clone, laid out as y says, configured and installed, in each of the states that
 // are named, or in all of them. They are made once for each suite; product is what Product returns.
 func (l *Lab) CloneStates(ctx context.Context, system string, y Layout, product []File, names ...string) (map[string]Machine, error) {
-	base, err := l.cloned(ctx, system, y, product)
+	base, err := l.Cloned(ctx, system, y, product)
 	if err != nil {
 		return nil, err
 	}

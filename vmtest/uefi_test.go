@@ -1,0 +1,131 @@
+//go:build vmtest && soak
+
+package vmtest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"mdclone/vmtest/vm"
+)
+
+// A uefiRig is a full machine with a clone that UEFI starts through systemd-boot, on a disk of its own.
+type uefiRig struct {
+	*offline
+	l    *vm.Lab
+	conf vm.Config // of its starts by itself
+	esp  string    // the guest's name of that partition
+}
+
+// putLoader puts systemd-boot onto the disk $ESP, as bootctl and kernel-install would. Its entry has no sort-key, as of those
+// that are written by hand.
+const putLoader = `
+echo 'type=U' | sfdisk -q --label gpt $ESP
+mkfs.vfat ${ESP}1 >&2
+mkdir -p /boot/efi
+mount ${ESP}1 /boot/efi
+SYSTEMD_RELAX_ESP_CHECKS=1 bootctl --esp-path=/boot/efi --no-variables install >&2
+mkdir -p /boot/efi/machine /boot/efi/loader/entries
+cp /boot/vmlinuz-* /boot/efi/machine/vmlinuz
+cp /boot/initrd.img-* /boot/efi/machine/initrd
+printf 'title machine\nlinux /machine/vmlinuz\ninitrd /machine/initrd\noptions %s\n' "$OPTIONS" > /boot/efi/loader/entries/machine.conf
+echo 'timeout 0' > /boot/efi/loader/loader.conf
+`
+
+// newUEFIRig starts it once from the outside, as an installer would, to put the loader onto its disk.
+func newUEFIRig(t *testing.T, suite string) *uefiRig {
+	t.Helper()
+	u := &uefiRig{l: Lab(t)}
+	base, err := u.l.Cloned(t.Context(), suite, vm.Layout{}, productFiles(t, u.l), vm.UEFIPackages...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, disks := bootCase{disks: strings.Fields(last), args: []string{vm.LightArg, "mdclone.verify=changed"}}.config(t, base)
+	esp := NewDisk(t, "esp", 256)
+	esp.Device = map[string]any{"bootindex": 1}
+	conf.Disks = append(conf.Disks, esp)
+	u.offline = &offline{&rig{Machine: BootIn(t, u.l, conf)}, disks}
+	disk := u.name(esp.Serial)
+	u.esp = "/dev/" + disk + "1"
+	u.Script("ESP=/dev/" + disk + " OPTIONS='" + conf.CommandLine() + "'\n" + putLoader + "umount /boot/efi; echo current > " + vm.Generation)
+	u.conf = conf
+	u.conf.Args, u.conf.Firmware = nil, true
+	firmware, err := u.l.UEFI(t.Context(), suite, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.conf.QEMU = append(slices.Clone(conf.QEMU), firmware...)
+	return u
+}
+
+// restart ends the machine and starts it through its firmware.
+func (u *uefiRig) restart(t *testing.T) {
+	t.Helper()
+	u.Script("sync; mount -o remount,ro /")
+	if err := u.PowerOff(u.Context()); err != nil {
+		t.Fatal(err)
+	}
+	u.Machine = BootIn(t, u.l, u.conf)
+	u.Script("mount -t efivarfs efivarfs /sys/firmware/efi/efivars; mount " + u.esp + " /boot/efi")
+}
+
+// cmdline is the kernel's, without the initrds, which systemd-boot puts before it.
+func (u *uefiRig) cmdline() string {
+	u.t.Helper()
+	initrd := func(word string) bool { return strings.HasPrefix(word, "initrd=") }
+	return strings.Join(slices.DeleteFunc(strings.Fields(u.File("/proc/cmdline")), initrd), " ")
+}
+
+// TestBootOnceSystemdBoot has a machine that systemd-boot starts make its clone at the next boot, and only at that.
+func TestBootOnceSystemdBoot(t *testing.T) {
+	t.Parallel()
+	onEach(t, suites[1:], func(t *testing.T, suite string) {
+		u := newUEFIRig(t, suite)
+		u.restart(t)
+		normal := u.cmdline()
+		g := grubRig{Machine: u.Machine}
+		added := g.choose("loader")
+		u.restart(t)
+		if got := u.cmdline(); got != normal+added {
+			t.Errorf("the kernel's command line is %q; want %q and %q", got, normal, added)
+		}
+		if got := u.slots(); got != "01-" {
+			t.Errorf("the array is %s; want 01-", got)
+		}
+		u.nothingBefore(t)
+		u.outcome(t, offlineCase{})
+		u.restart(t)
+		if got := u.cmdline(); got != normal {
+			t.Errorf("the command line of the boot after it is %q; want %q", got, normal)
+		}
+		u.Must("mdclone-gen", "boot-once", "backup", "--undo")
+		if got := u.Script("ls /boot/efi /boot/efi/loader/entries"); strings.Contains(got, "mdclone") {
+			t.Errorf("after --undo there is still %s", got)
+		}
+	})
+}
+
+// TestRescueMediumByUEFI starts the rescue image from a medium that such a machine has made of it.
+func TestRescueMediumByUEFI(t *testing.T) {
+	t.Parallel()
+	u := newUEFIRig(t, suites[1])
+	usb := NewDisk(t, "usb", 128)
+	drive := u.Plugged(usb)
+	u.Script("mdclone-gen rescue --output /var/tmp/r.img --iso /var/tmp/r.iso >&2; dd if=/var/tmp/r.iso of=/dev/" + drive +
+		" bs=1M conv=fsync status=none; sync; mount -o remount,ro /")
+	if err := u.PowerOff(u.Context()); err != nil {
+		t.Fatal(err)
+	}
+	usb.Device = map[string]any{"bootindex": 1}
+	u.conf.Disks = append([]vm.Disk{usb}, u.conf.Disks[:2]...)
+	r := offline{rig: &rig{Machine: LaunchIn(t, u.l, u.conf)}}
+	r.await(t, asked)
+	r.enter(t, "4") // the shell
+	r.enter(t, `echo "by$((1)) $(ls /sys/firmware)"`)
+	r.await(t, "by1")
+	r.enter(t, "exit")
+	r.enter(t, "status")
+	r.await(t, "root: /dev/md0, ")
+	r.end(t)
+}
