@@ -79,6 +79,7 @@ var layouts = []layoutCase{
 
 // TestBootLayouts boots such machines.
 func TestBootLayouts(t *testing.T) {
+	t.Parallel()
 	for i, suite := range suites {
 		t.Run(suite, func(t *testing.T) {
 			for _, c := range layouts {
