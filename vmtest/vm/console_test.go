@@ -36,6 +36,7 @@ func TestCrashedByEmulator(t *testing.T) {
 		"": false,
 		"[    1.8] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n[    1.8] CPU: 1 UID: 0 PID: 1 Comm: swapper/0 Not tainted":   true,
 		"[    2.7] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI\n[    2.7] CPU: 0 UID: 0 PID: 9 Comm: kworker/0:0 Not tainted": true,
+		"[    2.1] Initramfs unpacking failed: ZSTD-compressed data is corrupt":                                           true,
 		"[   31.8] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n[   31.8] CPU: 1 UID: 0 PID: 77 Comm: mdadm Not tainted":      false,
 		"[    1.8] Oops: general protection fault: 0000 [#1]\n[    1.8] CPU: 1 UID: 0 PID: 1 Comm: swapper/0 Not tainted": false,
 	} {

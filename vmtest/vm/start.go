@@ -32,12 +32,14 @@ func (l *Lab) Start(ctx context.Context, c Config) (*VM, error) {
 	}
 }
 
-// crashedByEmulator tells whether the kernel met a breakpoint of its own that was gone already, in a thread of its own:
-// QEMU before 8.1 (Debian 12 has 7.2) may translate code that another processor is changing (accel/tcg: "Always lock pages
-// before translation").
+// crashedByEmulator tells whether the kernel met a breakpoint of its own that was gone already, in a thread of its own, or
+// could not unpack what it could at other times: QEMU before 8.1 (Debian 12 has 7.2) may translate code that another processor
+// is changing (accel/tcg: "Always lock pages before translation").
 func crashedByEmulator(console string) bool {
-	return strings.Contains(console, "Oops: int3") &&
+	const unpacking = "Initramfs unpacking failed: ZSTD-compressed data is corrupt"
+	breakpoint := strings.Contains(console, "Oops: int3") &&
 		(strings.Contains(console, "Comm: swapper/") || strings.Contains(console, "Comm: kworker/"))
+	return breakpoint || strings.Contains(console, unpacking)
 }
 
 // Launch starts a virtual machine and returns at once.
