@@ -109,14 +109,13 @@ func (p *prompt) knows(t *testing.T, clones int, offline bool) {
 // been started, and what is on it too, though nothing is mounted.
 func TestPromptOfInitramfs(t *testing.T) {
 	t.Parallel()
-	const light = "init=/usr/local/sbin/light"
 	for i, suite := range suites {
 		if i > 0 && !soaking() {
 			continue
 		}
 		t.Run(suite+"/started", func(t *testing.T) {
 			t.Parallel()
-			p := startPrompt(t, suite, "stale", first, append(vm.ShellAt(suite, "premount"), light)...)
+			p := startPrompt(t, suite, "stale", first, append(vm.ShellAt(suite, "premount"), vm.LightArg)...)
 			p.await(t, "(initramfs)")
 			p.says(t, "mdclone-early status", ": stale at /dev/vda;")
 			p.says(t, "mdclone-early backup --offline", "this is not offline: dm-0 is on it", "hint: ", "lvm vgchange -an")
@@ -133,7 +132,7 @@ func TestPromptOfInitramfs(t *testing.T) {
 			}
 			t.Run(suite+"/"+state, func(t *testing.T) {
 				t.Parallel()
-				p := startPrompt(t, suite, state, first, append(vm.ShellAt(suite, "premount"), light)...)
+				p := startPrompt(t, suite, state, first, append(vm.ShellAt(suite, "premount"), vm.LightArg)...)
 				p.await(t, "(initramfs)")
 				p.says(t, "mdclone-early status", "root: /dev/md0 was not started (inactive)", "hint: ")
 				p.says(t, "mdclone-early backup", "error: md0 was not started (inactive)", "mdadm --run /dev/md0 starts it")

@@ -14,7 +14,7 @@ import (
 func TestMachineAfterRescue(t *testing.T) {
 	eachSuite(t, func(t *testing.T, suite string) {
 		l := Lab(t)
-		p := startPrompt(t, suite, "stale", last, "init=/usr/local/sbin/light")
+		p := startPrompt(t, suite, "stale", last, vm.LightArg)
 		p.Up()
 		p.account(0, "backup", "--verify", "changed")
 		p.Script("echo changed > /etc/changed; sync; mount -o remount,ro /")
