@@ -19,6 +19,7 @@ func TestAttacks(t *testing.T) {
 			do     func(t *testing.T, a *attackable)
 		}{
 			{"drives that would differ", true, drivesThatWouldDiffer},
+			{"drives that are healed", false, drivesThatAreHealed},
 			{"harmless use", false, harmlessUse},
 			{"slots", true, slots},
 			{"leftovers", true, leftovers},
@@ -34,109 +35,146 @@ func TestAttacks(t *testing.T) {
 	})
 }
 
-// drivesThatWouldDiffer are drives that the kernel joins without a word, or nearly so. Each must be refused for its reason,
-// also where no ledger vouches for anything.
-func drivesThatWouldDiffer(t *testing.T, a *attackable) {
-	for _, test := range []struct {
-		name, do string
-		host     func(r *rig) // what only the host can do, before
-		code     string
-		state    clone.State
-		silent   bool // plain md takes it, and it differs
-	}{
-		{
-			name: "the bitmap was made anew, and it ran alone past that", code: "ran-alone", state: clone.Diverged, silent: true,
-			do: `mdadm --grow /dev/md0 --bitmap=none; mdadm --grow /dev/md0 --bitmap=internal --bitmap-chunk=1M; clear; stop /dev/md0
-					for i in 1 2 3 4 5 6 7 8; do alone /dev/vdc; write /dev/md9 1 40; stop /dev/md9; done; up /dev/vda /dev/vdb`,
+// A differing drive is one that the kernel joins without a word, or nearly so.
+type differing struct {
+	name, do string
+	host     func(a *attackable, r *rig) // what only the host can do, before
+	code     string
+	state    clone.State
+	silent   bool // plain md takes it, and it differs
+}
+
+var differingDrives = []differing{
+	{
+		name: "the bitmap was made anew, and it ran alone past that", code: "ran-alone", state: clone.Diverged, silent: true,
+		do: `mdadm --grow /dev/md0 --bitmap=none; mdadm --grow /dev/md0 --bitmap=internal --bitmap-chunk=1M; clear; stop /dev/md0
+				for i in 1 2 3 4 5 6 7 8; do alone /dev/vdc; write /dev/md9 1 40; stop /dev/md9; done; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "both bitmaps were made anew", code: "ran-alone", state: clone.Diverged,
+		do: `mdadm --grow /dev/md0 --bitmap=none; mdadm --grow /dev/md0 --bitmap=internal --bitmap-chunk=1M; stop /dev/md0; alone /dev/vdc
+				write /dev/md9 1 40; mdadm --grow /dev/md9 --bitmap=none; mdadm --grow /dev/md9 --bitmap=internal --bitmap-chunk=1M
+				write /dev/md9 1 45; stop /dev/md9; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "it got two other drives and lost them", code: "ran-alone", state: clone.Diverged, silent: true,
+		do: `stop /dev/md0; ` + rebuilt + `mdadm /dev/md9 --fail /dev/vdd --remove /dev/vdd --fail /dev/vde --remove /dev/vde 2>/dev/null
+				write /dev/md9 1 45; stop /dev/md9; mdadm --zero-superblock /dev/vdd /dev/vde; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "it got two other drives and still lists them", code: "ran-alone", state: clone.Diverged,
+		do: `stop /dev/md0; ` + rebuilt + `write /dev/md9 1 45; stop /dev/md9; mdadm --zero-superblock /dev/vdd /dev/vde; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "an old image of it", code: "bits-cleared", state: clone.Outdated,
+		host: func(a *attackable, r *rig) {
+			r.early(0, "backup") // nothing is written meanwhile
+			r.putBack(a.start, "vdc")
 		},
-		{
-			name: "both bitmaps were made anew", code: "ran-alone", state: clone.Diverged,
-			do: `mdadm --grow /dev/md0 --bitmap=none; mdadm --grow /dev/md0 --bitmap=internal --bitmap-chunk=1M; stop /dev/md0; alone /dev/vdc
-					write /dev/md9 1 40; mdadm --grow /dev/md9 --bitmap=none; mdadm --grow /dev/md9 --bitmap=internal --bitmap-chunk=1M
-					write /dev/md9 1 45; stop /dev/md9; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "the primaries were put back to an older state", code: "primaries-older", state: clone.Outdated, silent: true,
+		host: func(a *attackable, r *rig) {
+			r.write("/dev/md0", 3, 45)
+			r.early(0, "backup")
+			r.stopAll()
+			r.putBack(a.start, "vda", "vdb")
+			r.assemble()
 		},
-		{
-			name: "it got two other drives and lost them", code: "ran-alone", state: clone.Diverged, silent: true,
-			do: `stop /dev/md0; ` + rebuilt + `mdadm /dev/md9 --fail /dev/vdd --remove /dev/vdd --fail /dev/vde --remove /dev/vde 2>/dev/null
-					write /dev/md9 1 45; stop /dev/md9; mdadm --zero-superblock /dev/vdd /dev/vde; up /dev/vda /dev/vdb`,
+		do: `rounds 20`,
+	},
+	{
+		name: "one primary was put back to an older state, the other is gone", code: "primaries-older", state: clone.Outdated,
+		host: func(a *attackable, r *rig) {
+			r.early(0, "backup")
+			r.stopAll()
+			r.putBack(a.start, "vda")
+			r.assemble("vda")
 		},
-		{
-			name: "it got two other drives and still lists them", code: "ran-alone", state: clone.Diverged,
-			do: `stop /dev/md0; ` + rebuilt + `write /dev/md9 1 45; stop /dev/md9; mdadm --zero-superblock /dev/vdd /dev/vde; up /dev/vda /dev/vdb`,
-		},
-		{
-			name: "an old image of it", code: "bits-cleared", state: clone.Outdated,
-			host: func(r *rig) {
-				r.early(0, "backup") // nothing is written meanwhile
-				r.putBack(a.start, "vdc")
-			},
-		},
-		{
-			name: "the primaries were put back to an older state", code: "primaries-older", state: clone.Outdated, silent: true,
-			host: func(r *rig) {
-				r.write("/dev/md0", 3, 45)
-				r.early(0, "backup")
-				r.stopAll()
-				r.putBack(a.start, "vda", "vdb")
-				r.assemble()
-			},
-			do: `rounds 20`,
-		},
-		{
-			name: "one primary was put back to an older state, the other is gone", code: "primaries-older", state: clone.Outdated,
-			host: func(r *rig) {
-				r.early(0, "backup")
-				r.stopAll()
-				r.putBack(a.start, "vda")
-				r.assemble("vda")
-			},
-			do: `rounds 20`,
-		},
-		{
-			name: "assembled alone by force", code: "ran-alone", state: clone.Diverged,
-			do: `stop /dev/md0; alone --force /dev/vdc; write /dev/md9 1 40; stop /dev/md9; up /dev/vda /dev/vdb`,
-		},
-		{
-			name: "assembled alone as auto-read-only, then written", code: "ran-alone", state: clone.Diverged, silent: true,
-			do: `stop /dev/md0; echo 1 > /sys/module/md_mod/parameters/start_ro; alone /dev/vdc; echo 0 > /sys/module/md_mod/parameters/start_ro
-					grep -q read-auto /sys/block/md9/md/array_state; write /dev/md9 1 40; stop /dev/md9; up /dev/vda /dev/vdb`,
-		},
-		{
-			name: "it has no bitmap any more", code: "ran-alone", state: clone.Diverged,
-			do: `stop /dev/md0; alone --update=no-bitmap /dev/vdc; write /dev/md9 1 40; stop /dev/md9; up /dev/vda /dev/vdb`,
-		},
-		{
-			name: "made an array of one and of three again", code: "ran-alone", state: clone.Diverged,
-			do: `stop /dev/md0; alone /dev/vdc; mdadm --grow /dev/md9 --raid-devices=1 --force 2>/dev/null; write /dev/md9 1 40
-					mdadm --grow /dev/md9 --raid-devices=3 --force 2>&1; write /dev/md9 1 45; stop /dev/md9; up /dev/vda /dev/vdb`,
-		},
-		{
-			name: "run elsewhere with a primary that is gone", code: "ran-alone", state: clone.Diverged,
-			do: `out vdb; stop /dev/md0; ` + apart + `up /dev/vda`,
-		},
-	} {
-		if !test.silent && a.suite != "trixie" && !soaking() {
-			continue // what only we look at is the same on every kernel
-		}
-		t.Run(test.name, func(t *testing.T) {
-			r := a.again(t)
-			if test.host != nil {
-				test.host(r)
-			}
-			r.sh(test.do)
-			r.quiet()
-			r.untouched(func() {
-				r.refusedNow(test.code, test.state, "/dev/vdc")
-				r.forget()
-				r.early(3, "check", "/dev/md0", "/dev/vdc")
-			})
-			if test.silent {
-				if n := r.mdTakes("vdc"); n == "0\n" {
-					t.Error("plain md makes a good mirror of it: this attack shows nothing")
-				}
-			}
-		})
+		do: `rounds 20`,
+	},
+	{
+		name: "assembled alone by force", code: "ran-alone", state: clone.Diverged,
+		do: `stop /dev/md0; alone --force /dev/vdc; write /dev/md9 1 40; stop /dev/md9; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "assembled alone as auto-read-only, then written", code: "ran-alone", state: clone.Diverged, silent: true,
+		do: `stop /dev/md0; echo 1 > /sys/module/md_mod/parameters/start_ro; alone /dev/vdc; echo 0 > /sys/module/md_mod/parameters/start_ro
+				grep -q read-auto /sys/block/md9/md/array_state; write /dev/md9 1 40; stop /dev/md9; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "it has no bitmap any more", code: "ran-alone", state: clone.Diverged,
+		do: `stop /dev/md0; alone --update=no-bitmap /dev/vdc; write /dev/md9 1 40; stop /dev/md9; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "made an array of one and of three again", code: "ran-alone", state: clone.Diverged,
+		do: `stop /dev/md0; alone /dev/vdc; mdadm --grow /dev/md9 --raid-devices=1 --force 2>/dev/null; write /dev/md9 1 40
+				mdadm --grow /dev/md9 --raid-devices=3 --force 2>&1; write /dev/md9 1 45; stop /dev/md9; up /dev/vda /dev/vdb`,
+	},
+	{
+		name: "run elsewhere with a primary that is gone", code: "ran-alone", state: clone.Diverged,
+		do: `out vdb; stop /dev/md0; ` + apart + `up /dev/vda`,
+	},
+}
+
+// make has the array's clone become such a drive.
+func (d differing) make(t *testing.T, a *attackable) *rig {
+	t.Helper()
+	r := a.again(t)
+	if d.host != nil {
+		d.host(a, r)
 	}
+	r.sh(d.do)
+	return r
+}
+
+// eachDiffering runs a test with each of them. Only the silent ones, where it is about what only we look at: that is the same on every
+// kernel.
+func eachDiffering(t *testing.T, a *attackable, do func(t *testing.T, d differing)) {
+	for _, d := range differingDrives {
+		if d.silent || a.suite == "trixie" || soaking() {
+			t.Run(d.name, func(t *testing.T) { do(t, d) })
+		}
+	}
+}
+
+// drivesThatWouldDiffer must be refused, each for its reason, also where no ledger vouches for anything.
+func drivesThatWouldDiffer(t *testing.T, a *attackable) {
+	eachDiffering(t, a, func(t *testing.T, d differing) {
+		r := d.make(t, a)
+		r.quiet()
+		r.untouched(func() {
+			r.refusedNow(d.code, d.state, "/dev/vdc")
+			r.forget()
+			r.early(3, "check", "/dev/md0", "/dev/vdc")
+		})
+		if d.silent {
+			if n := r.mdTakes("vdc"); n == "0\n" {
+				t.Error("plain md makes a good mirror of it: this attack shows nothing")
+			}
+		}
+	})
+}
+
+// drivesThatAreHealed are the same drives where healing is asked for, and no ledger tells of numbers that agree by chance. Each is
+// refused, or is a copy then, or is found to differ.
+func drivesThatAreHealed(t *testing.T, a *attackable) {
+	eachDiffering(t, a, func(t *testing.T, d differing) {
+		if !d.silent && !soaking() {
+			return
+		}
+		r := d.make(t, a)
+		r.forget()
+		switch got := r.Try("mdclone-early", "backup", "--heal"); got.Code {
+		case 0:
+			r.equal()
+		case 3, 5:
+			t.Logf("%d: %s", got.Code, got.Stderr)
+		default:
+			t.Errorf("backup --heal = %d: %s", got.Code, got.Stderr)
+		}
+		r.tunables()
+	})
 }
 
 // rebuilt makes the clone a whole array of three with two other drives, whose bitmap is then all clear.

@@ -96,16 +96,16 @@ func (e expected) forRescue() expected {
 	return e
 }
 
-// check compares one boot image with what it must hold.
-func (e expected) check(name string) []report.Reason {
+// check compares one boot image with what it must hold, or a rescue image.
+func (e expected) check(name string) (found []report.Reason, rescue bool) {
 	image, err := initrd.Read(name, func(p string) bool { return path.Base(p) == "modules.builtin" || p == earlyPath })
-	if err != nil {
-		return unreadable(name, err)
+	switch {
+	case err != nil:
+		return unreadable(name, err), path.Base(name) == path.Base(rescueImage)
+	case exists(image, rescueInImage):
+		return e.forRescue().compareFiles(image), true
 	}
-	if exists(image, rescueInImage) {
-		return e.forRescue().compareFiles(image)
-	}
-	return e.compare(image, versionOf(name))
+	return e.compare(image, versionOf(name)), false
 }
 
 // compare lists what is wrong in an image; version is its kernel's if it does not tell itself.
@@ -225,16 +225,15 @@ func moduleName(file string) string {
 }
 
 // leftovers lists what of mdclone is in a boot image.
-func leftovers(name string) []report.Reason {
+func leftovers(name string) (found []report.Reason, rescue bool) {
 	image, err := initrd.Read(name, nil)
 	if err != nil {
-		return unreadable(name, err)
+		return unreadable(name, err), false
 	}
-	var found []report.Reason
 	for _, file := range slices.Sorted(maps.Keys(image.Files())) {
 		if strings.Contains(file, "mdclone") {
 			found = append(found, report.Reason{Code: "left", Text: "/" + file + " is still in it"})
 		}
 	}
-	return found
+	return found, false
 }

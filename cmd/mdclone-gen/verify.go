@@ -90,14 +90,15 @@ func (a *app) staleRescue(m machine, arrays []config.Array) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range want.check(m.path(rescueImage)) {
-		a.log.Warnf("%s: %s; make it again: %s", m.path(rescueImage), r.Text, rescueRecipe(m))
+	found, _ := want.check(m.path(rescueImage))
+	for _, r := range found {
+		a.log.Warnf("%s: %s; make it again: %s", m.path(rescueImage), r.Text, rescueRecipe(m, m.path(rescueImage)))
 	}
 	return nil
 }
 
-func rescueRecipe(m machine) string {
-	recipe := "mdclone-gen rescue --output " + m.path(rescueImage)
+func rescueRecipe(m machine, image string) string {
+	recipe := "mdclone-gen rescue --output " + image
 	if m.root != "/" {
 		recipe += " --root " + m.root
 	}
@@ -110,11 +111,13 @@ func verdict(m machine, doc *document, before int, hint string) error {
 		return report.Fail(report.Failed, "no-image", "there is no boot image %s", m.path("boot/initrd.img-*")).
 			Hint("is a kernel installed? is /boot mounted?")
 	}
-	bad, rescue := 0, false
+	bad, rescue := 0, ""
 	for _, i := range doc.Images {
 		if !i.OK {
 			bad++
-			rescue = rescue || i.rescue
+			if i.rescue {
+				rescue = i.Image
+			}
 		}
 	}
 	if bad == 0 && before == 0 {
@@ -128,10 +131,10 @@ func verdict(m machine, doc *document, before int, hint string) error {
 		parts = append(parts, fmt.Sprintf("%d of %d boot images are not as configured", bad, len(doc.Images)))
 	}
 	switch {
-	case rescue && bad == 1 && before == 0:
-		hint = "run " + rescueRecipe(m)
-	case rescue:
-		hint += ", then " + rescueRecipe(m)
+	case rescue != "" && bad == 1 && before == 0:
+		hint = "run " + rescueRecipe(m, rescue)
+	case rescue != "":
+		hint += ", then " + rescueRecipe(m, rescue)
 	}
 	return report.Fail(report.Failed, "differs", "%s", strings.Join(parts, "; ")).Hint("%s", hint)
 }

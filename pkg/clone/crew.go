@@ -60,7 +60,7 @@ func (c *crew) settle(ctx context.Context) {
 		if err != nil {
 			return err
 		}
-		s.moved, s.result.Seconds.Settle, s.result.Offline = lead.moved, lead.result.Seconds.Settle, at.frozen
+		s.moved, s.result.Seconds.Settle, s.resting = lead.moved, lead.result.Seconds.Settle, at.frozen
 		s.result.LeftDirtyBytes = s.bitmap.Bytes(s.copied.Minus(at.clear))
 		return s.compareCopied(ctx, s.copied.And(at.clear), at.frozen)
 	})

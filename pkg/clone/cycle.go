@@ -296,7 +296,7 @@ func (s *session) takeOut() error {
 	if err := s.detach(); err != nil {
 		return err
 	}
-	s.inside = false
+	s.inside, s.result.Offline = false, s.resting
 	s.keepPinned()
 	s.account()
 	if err := s.thaw(); err != nil { // a read-only array takes no canary

@@ -106,7 +106,8 @@ func TestNotOffline(t *testing.T) {
 			[]user{{device: "dm-0", direct: true}, {device: "dm-0", mount: &Mount{Point: "/"}}},
 			"md0 is in use, so this is not offline: dm-0 is on it, mounted on /", "mdclone-gen boot-once backup",
 		},
-		{"swap", []user{{device: "md0", swap: true}}, "md0 is in use, so this is not offline: md0 is swap", "mdclone-gen boot-once backup"},
+		{"another mount", []user{{device: "md0", mount: &Mount{Point: "/mnt"}}}, "md0 is in use, so this is not offline: mounted on /mnt", "umount /mnt"},
+		{"swap", []user{{device: "md0", swap: true}}, "md0 is in use, so this is not offline: md0 is swap", "swapoff"},
 		{"an opener", nil, "md0 is in use, so this is not offline: an exclusive opener", "lvm vgchange -an"},
 	} {
 		var got *report.Error

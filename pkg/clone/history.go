@@ -53,14 +53,17 @@ func (f Facts) outrun() *Entry {
 func aheadOfArray(f Facts) (Verdict, bool) {
 	a, c := f.Primaries[0], f.Drive
 	if lists(a, c) && c.Super.Slot() >= 0 && !listsAny(c, f.Primaries) && c.Super.Events > a.Super.Events {
-		return refuse(Ahead, "ahead", "the array went on on this drive after the primaries failed: it is the newest copy"), true
+		return refuse(Ahead, "ahead", "the array went on on this drive after the primaries failed: it is the newest copy").
+			hint("the machine boots from it while it is plugged in; if it is not wanted, mdadm --zero-superblock /dev/%s and mdclone-early "+
+				"adopt make it a clone again, by a full copy", f.DriveName), true
 	}
 	return Verdict{}, false
 }
 
 func cutRollback(f Facts) (Verdict, bool) {
 	if f.Primaries[0].Super.Recovering() {
-		return refuse(Ahead, "rollback-cut", "a primary was being recovered when the array ended"), true
+		return refuse(Ahead, "rollback-cut", "a primary was being recovered when the array ended").
+			hint("let the recovery end first: /proc/mdstat shows it"), true
 	}
 	return Verdict{}, false
 }

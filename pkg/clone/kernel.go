@@ -32,11 +32,12 @@ func (e *Env) notRunning(c config.Array) error {
 	return failed.Hint("%s", howToAssemble(c, found))
 }
 
-// howToAssemble names the array's own disks: mdadm --assemble --scan may take a clone in, one that ran alone before all.
+// howToAssemble names the array's own disks: mdadm --assemble --scan may take a clone in, one that ran alone before all. A clone
+// that is not in this configuration is write-mostly, as adopt makes it.
 func howToAssemble(c config.Array, found []md.Found) string {
 	var own []string
 	for _, f := range found {
-		if f.Member.Super.Array == c.UUID && !c.HasClone(f.Member.Super.Device) {
+		if f.Member.Super.Array == c.UUID && !f.Member.Super.WriteMostly && !c.HasClone(f.Member.Super.Device) {
 			own = append(own, f.Path)
 		}
 	}

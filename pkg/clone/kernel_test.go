@@ -14,6 +14,7 @@ func TestHowToAssembleNamesNoClone(t *testing.T) {
 		{Path: "/dev/sdb", Member: member(1, 0xb, 60)},
 		{Path: "/dev/sdc", Member: member(2, 0xc, 70)},
 		{Path: "/dev/sdd", Member: &md.Member{Super: &md.Superblock{Array: md.UUID{9}}}},
+		{Path: "/dev/sde", Member: &md.Member{Super: &md.Superblock{Array: md.UUID{1}, WriteMostly: true}}}, // a clone of a later configuration
 	}
 	want := "if these are all of its own disks: mdadm --assemble --run /dev/md/root /dev/sda /dev/sdb"
 	if got := howToAssemble(conf, found); got != want {

@@ -47,6 +47,7 @@ type session struct {
 	moved   bool          // Events Cleared has passed the clone
 	done    config.Verify // what was compared, without a difference
 	inside  bool          // the drive is in the array because of us, or was before
+	resting bool          // nothing can write to the array
 	written uint64        // sectors written to the drive when the session began
 	result  *Result
 	over    bool  // there is nothing to do

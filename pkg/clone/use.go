@@ -60,11 +60,19 @@ func (u user) String() string {
 // notOffline says what keeps an array from being offline, and what can be done.
 func notOffline(array string, users []user) error {
 	e := report.Fail(report.Refused, "in-use", "%s is in use, so this is not offline: %s", array, describe(users))
-	if slices.ContainsFunc(users, func(u user) bool { return u.mount != nil || u.swap }) {
-		return e.Hint("without --offline the clone is what a power cut would leave; mdclone-gen boot-once backup makes one before " +
-			"anything is mounted")
+	hint := "without --offline the cycle runs beside what is on it; lvm vgchange -an stops LVM"
+	for _, u := range users {
+		switch {
+		case u.mount != nil && (u.mount.Point == "/" || u.mount.Point == "/usr"):
+			return e.Hint("without --offline the clone is what a power cut would leave; mdclone-gen boot-once backup makes one before " +
+				"anything is mounted")
+		case u.mount != nil:
+			hint = "without --offline the clone is what a power cut would leave; umount " + u.mount.Point + " first"
+		case u.swap:
+			hint = "without --offline the clone is what a power cut would leave; swapoff -a first"
+		}
 	}
-	return e.Hint("without --offline the cycle runs beside what is on it; lvm vgchange -an stops LVM")
+	return e.Hint("%s", hint)
 }
 
 // users lists what uses the block device name, directly or through what is stacked on it. Partitions alone are no use.

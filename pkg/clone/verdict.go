@@ -182,13 +182,18 @@ func unfitMetadata(f Facts) (Verdict, bool) {
 				"ppl or cluster), which are not supported", bits), true
 		}
 		if errors.Is(m.BitmapErr, md.ErrLocklessBitmap) {
-			return refuse(Unsuitable, "lockless-bitmap", "%v", md.ErrLocklessBitmap), true
+			return refuse(Unsuitable, "lockless-bitmap", "%v", md.ErrLocklessBitmap).hint("%s", newBitmap(f)), true
 		}
 		if m.BitmapErr != nil {
-			return refuse(Outdated, "bad-bitmap", "a bitmap cannot be used: %v", m.BitmapErr), true
+			return refuse(Outdated, "bad-bitmap", "a bitmap cannot be used: %v", m.BitmapErr).hint("%s", newBitmap(f)).needsFullCopy(), true
 		}
 	}
 	return Verdict{}, false
+}
+
+// newBitmap says how an array gets an ordinary bitmap in place of its own.
+func newBitmap(f Facts) string {
+	return fmt.Sprintf("mdadm --grow /dev/%[1]s --bitmap=none, then --bitmap=internal; then a full copy to the clone", f.ArrayName)
 }
 
 // inactiveArray is one that was not started. Of such an array sysfs does not even tell the level.
@@ -258,7 +263,8 @@ func otherGeometry(f Facts) (Verdict, bool) {
 		return refuse(Outdated, "raid-devices", "raid-devices was changed from %d to %d while it was away", c.RaidDisks, a.RaidDisks).
 			needsFullCopy(), true
 	case c.Size != a.Size || c.Level != a.Level:
-		return refuse(Unsuitable, "size-changed", "it is a mirror of %d sectors, the array has %d", c.Size, a.Size), true
+		return refuse(Unsuitable, "size-changed", "it is a mirror of %d sectors, the array has %d now", c.Size, a.Size).
+			hint("mdclone-early adopt --overwrite makes it a clone again, by a full copy").needsFullCopy(), true
 	}
 	return tooSmall(f, c.DataOffset)
 }
