@@ -105,6 +105,19 @@ func TestTwoClones(t *testing.T) {
 	})
 }
 
+// asStatusSays replaces a missing primary by a new drive, as status says, and waits until it is in sync.
+func (r *rig) asStatusSays(drive string) {
+	r.t.Helper()
+	var typed []string
+	for _, line := range strings.Split(r.early(0, "status").Stdout, "\n") {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "echo ") || strings.HasPrefix(line, "mdadm ") {
+			typed = append(typed, strings.ReplaceAll(line, "NEW", drive))
+		}
+	}
+	r.Script(strings.Join(typed, "\n") + "\nmdadm --wait /dev/md0 || true; grep -q in_sync /sys/block/md0/md/dev-" + drive + "/state")
+}
+
 // TestReplacedIntoItsSlot: the clone has the lowest slot, and a replaced primary was put there by a plain --add.
 func TestReplacedIntoItsSlot(t *testing.T) {
 	eachGuest(t, func(t *testing.T, suite string) {
@@ -118,9 +131,17 @@ func TestReplacedIntoItsSlot(t *testing.T) {
 		r.account(0, "backup", "--verify", "full")
 		r.write("/dev/md0", 4, 20)
 		r.Script("mdadm /dev/md0 --fail /dev/vdb --remove /dev/vdb 2>/dev/null; mdadm --zero-superblock /dev/vdb")
-		if text := r.early(0, "status").Stdout; !strings.Contains(text, "echo 2 > /sys/block/md0/md/dev-NEW/slot") {
-			t.Errorf("status says %q; want the way to put a new drive into slot 2", text)
+		r.asStatusSays("vdd")
+		if slot := strings.TrimSpace(r.File("/sys/block/md0/md/dev-vdd/slot")); slot != "2" {
+			t.Errorf("done as status says, the new drive is in slot %s; want 2", slot)
 		}
+		r.write("/dev/md0", 2, 60)
+		if got := r.account(0, "backup"); got.Mode != "incremental" || got.CopiedBytes > 20*mib {
+			t.Errorf("backup after a primary was replaced: %+v; want it incremental", got)
+		}
+		r.equal()
+
+		r.Script("mdadm /dev/md0 --fail /dev/vdd --remove /dev/vdd 2>/dev/null; mdadm --zero-superblock /dev/vdd")
 		r.Script(`mdadm /dev/md0 --add /dev/vdd 2>/dev/null; mdadm --wait /dev/md0 || true; grep -q 0 /sys/block/md0/md/dev-vdd/slot`)
 		r.write("/dev/md0", 4, 40)
 		got := r.account(0, "backup")

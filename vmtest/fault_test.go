@@ -26,14 +26,18 @@ var phases = []phase{
 	{"comparing", []string{"backup", "--verify", "full"}, "sync_action", "check"},
 }
 
+// theRun finds the process of a cycle that runs: the first of that name.
+const theRun = `run=; for c in /proc/[0-9]*; do
+	read -r n < $c/comm && [ "$n" = mdclone-early ] && { [ -z "$run" ] || [ ${c#/proc/} -lt $run ]; } && run=${c#/proc/}; done`
+
 // reached starts a cycle with 60 MiB to copy, stops it when it is in its phase, has do happen, and lets it go on.
 func (r *rig) reached(p phase, do func(run *vm.Process)) *vm.Process {
 	r.t.Helper()
 	r.write("/dev/mapper/data", 60, 40)
 	watch, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", fmt.Sprintf(`echo watching
 		while read -r x < /sys/block/md0/md/%s && [ "$x" != %s ]; do :; done
-		first=; for c in /proc/[0-9]*; do read -r n < $c/comm && [ "$n" = mdclone-early ] && { [ -z "$first" ] || [ ${c#/proc/} -lt $first ]; } && first=${c#/proc/}; done
-		kill -STOP $first`, p.attr, p.value)}})
+		%s
+		kill -STOP $run`, p.attr, p.value, theRun)}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -58,6 +62,23 @@ func (r *rig) reached(p phase, do func(run *vm.Process)) *vm.Process {
 		r.t.Fatal(err)
 	}
 	return run
+}
+
+// killsSuspended kills a run as soon as the device-mapper device on the array is suspended, and fails if it is not then.
+func (r *rig) killsSuspended() *vm.Process {
+	r.t.Helper()
+	watch, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", theRun + `
+		echo watching
+		suspended() { read -r x < /sys/class/block/dm-0/dm/suspended; [ "$x" = 1 ]; }
+		until suspended || ! [ -e /proc/$run ]; do :; done
+		suspended; was=$?; kill -9 $run; exit $was`}})
+	if err == nil {
+		err = watch.AwaitStdout(r.Context(), "watching")
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return watch
 }
 
 // holder puts a dm device on the array, so that the cycle is one beside a running system.
@@ -124,6 +145,23 @@ func TestFaultInEachPhase(t *testing.T) {
 				r.finished()
 			})
 		}
+		t.Run("killed while the volume is suspended", func(t *testing.T) {
+			r := r.at(t)
+			var watch *vm.Process
+			run := r.reached(phases[1], func(*vm.Process) {
+				r.limit("disk0", 8<<10) // so that the touch, and with it the suspension, takes a while
+				watch = r.killsSuspended()
+			})
+			if _, err := run.Wait(r.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := watch.Wait(r.Context()); err != nil || got.Code != 0 {
+				t.Fatalf("it was not suspended when it was killed: %v %+v", err, got)
+			}
+			r.limit("disk0", 0)
+			r.write("/dev/mapper/data", 1, 10) // hangs if it still is
+			r.finished()
+		})
 		t.Run("a full /run", func(t *testing.T) {
 			r := r.at(t)
 			r.Script("mkdir -p /run/mdclone; mount -t tmpfs -o size=8k full /run/mdclone; ! dd if=/dev/zero of=/run/mdclone/fill bs=4k status=none 2>/dev/null")
@@ -153,90 +191,4 @@ func (r *rig) finished() {
 	r.tunables()
 	r.quiet()
 	r.equal()
-}
-
-// failing makes a dm device that can be made to fail over each disk; the array and its clone are made of those.
-func (r *rig) failing() {
-	r.t.Helper()
-	r.Script(`for d in vda vdb vdc; do dd if=/dev/urandom of=/dev/$d bs=1M count=8 oflag=direct status=none
-			echo "0 $(blockdev --getsz /dev/$d) linear /dev/$d 0" | dmsetup create on-$d; done
-		mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --bitmap=internal --bitmap-chunk=1M /dev/mapper/on-vda /dev/mapper/on-vdb
-		mdadm --wait /dev/md0 || true`)
-	r.early(0, "adopt", "/dev/md0", "/dev/mapper/on-vdc", "--name", "data")
-	r.early(0, "detach")
-	r.holder()
-}
-
-// break1 makes a disk fail every request, or ends that.
-func (r *rig) break1(disk string, failing bool) {
-	r.t.Helper()
-	table := "linear /dev/" + disk + " 0"
-	if failing {
-		table = "error"
-	}
-	r.Script(fmt.Sprintf(`dmsetup suspend --noflush on-%[1]s; echo "0 $(blockdev --getsz /dev/%[1]s) %[2]s" | dmsetup load on-%[1]s
-		dmsetup resume on-%[1]s`, disk, table))
-}
-
-// kernelName is that of a dm device.
-func (r *rig) kernelName(dm string) string {
-	r.t.Helper()
-	return strings.TrimSpace(r.Must("dmsetup", "info", "-c", "--noheadings", "-o", "blkdevname", dm))
-}
-
-// TestDiskFails: a disk answers every request with an error in the middle of a cycle.
-func TestDiskFails(t *testing.T) {
-	eachGuest(t, func(t *testing.T, suite string) {
-		r := newRig(t, suite, 3)
-		r.failing()
-		for _, p := range phases {
-			t.Run("the clone, "+p.name, func(t *testing.T) {
-				r := r.at(t)
-				run := r.reached(p, func(*vm.Process) {
-					r.break1("vdc", true)
-					r.write("/dev/mapper/data", 1, 10)
-				})
-				if got := r.ended(run, 1); got.Result != "failed" || got.Attached {
-					t.Errorf("after the clone failed: %+v; want failed, the clone out", got)
-				}
-				r.break1("vdc", false)
-				r.finished()
-			})
-			t.Run("a primary, "+p.name, func(t *testing.T) {
-				r := r.at(t)
-				run := r.reached(p, func(*vm.Process) {
-					r.break1("vdb", true)
-					r.write("/dev/mapper/data", 1, 10)
-				})
-				got := r.ended(run, 1)
-				code(t, got, "primary-failed")
-				if !got.Attached {
-					t.Errorf("after a primary failed: %+v; want the clone to stay", got)
-				}
-				r.tunables()
-				r.break1("vdb", false)
-				// in its place a new one: md remembers where the old one could not be read
-				r.Script(`dir=/sys/block/md0/md/dev-` + r.kernelName("on-vdb") + `; [ ! -e $dir ] || mdadm /dev/md0 --remove /dev/mapper/on-vdb
-					while [ -e $dir ]; do :; done
-					mdadm --zero-superblock /dev/mapper/on-vdb; mdadm /dev/md0 --add /dev/mapper/on-vdb; mdadm --wait /dev/md0 || true
-					test "$(cat /sys/block/md0/md/degraded)" = 0`)
-				r.early(0, "detach")
-				r.equal()
-			})
-		}
-		t.Run("both primaries, the clone attached", func(t *testing.T) {
-			r := r.at(t)
-			r.early(0, "attach")
-			r.break1("vdb", true)
-			r.write("/dev/mapper/data", 1, 10)
-			r.break1("vda", true)
-			r.write("/dev/mapper/data", 1, 11)
-			got := r.account(3, "detach")
-			code(t, got, "no-primary")
-			if state := r.File("/sys/block/md0/md/dev-" + r.kernelName("on-vdc") + "/state"); !strings.Contains(state, "in_sync") {
-				t.Errorf("the clone is %q; want it in sync, in the array: it is the last good copy", state)
-			}
-			r.write("/dev/mapper/data", 1, 12) // and the array still takes writes
-		})
-	})
 }

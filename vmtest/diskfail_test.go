@@ -1,0 +1,97 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"mdclone/vmtest/vm"
+)
+
+// failing makes a dm device that can be made to fail over each disk; the array and its clone are made of those.
+func (r *rig) failing() {
+	r.t.Helper()
+	r.Script(`for d in vda vdb vdc; do dd if=/dev/urandom of=/dev/$d bs=1M count=8 oflag=direct status=none
+			echo "0 $(blockdev --getsz /dev/$d) linear /dev/$d 0" | dmsetup create on-$d; done
+		mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --bitmap=internal --bitmap-chunk=1M /dev/mapper/on-vda /dev/mapper/on-vdb
+		mdadm --wait /dev/md0 || true`)
+	r.early(0, "adopt", "/dev/md0", "/dev/mapper/on-vdc", "--name", "data")
+	r.early(0, "detach")
+	r.holder()
+}
+
+// break1 makes a disk fail every request, or ends that.
+func (r *rig) break1(disk string, failing bool) {
+	r.t.Helper()
+	table := "linear /dev/" + disk + " 0"
+	if failing {
+		table = "error"
+	}
+	r.Script(fmt.Sprintf(`dmsetup suspend --noflush on-%[1]s; echo "0 $(blockdev --getsz /dev/%[1]s) %[2]s" | dmsetup load on-%[1]s
+		dmsetup resume on-%[1]s`, disk, table))
+}
+
+// kernelName is that of a dm device.
+func (r *rig) kernelName(dm string) string {
+	r.t.Helper()
+	return strings.TrimSpace(r.Must("dmsetup", "info", "-c", "--noheadings", "-o", "blkdevname", dm))
+}
+
+// TestDiskFails: a disk answers every request with an error in the middle of a cycle.
+func TestDiskFails(t *testing.T) {
+	eachGuest(t, func(t *testing.T, suite string) {
+		r := newRig(t, suite, 3)
+		r.failing()
+		for _, p := range phases {
+			t.Run("the clone, "+p.name, func(t *testing.T) {
+				r := r.at(t)
+				run := r.reached(p, func(*vm.Process) {
+					r.break1("vdc", true)
+					r.write("/dev/mapper/data", 1, 10)
+				})
+				if got := r.ended(run, 1); got.Result != "failed" || got.Attached {
+					t.Errorf("after the clone failed: %+v; want failed, the clone out", got)
+				}
+				r.break1("vdc", false)
+				r.finished()
+			})
+			t.Run("a primary, "+p.name, func(t *testing.T) {
+				r := r.at(t)
+				run := r.reached(p, func(*vm.Process) {
+					r.break1("vdb", true)
+					r.write("/dev/mapper/data", 1, 10)
+				})
+				got := r.ended(run, 1)
+				code(t, got, "primary-failed")
+				if !got.Attached {
+					t.Errorf("after a primary failed: %+v; want the clone to stay", got)
+				}
+				r.tunables()
+				r.break1("vdb", false)
+				// in its place a new one: md remembers where the old one could not be read
+				r.Script(`dir=/sys/block/md0/md/dev-` + r.kernelName("on-vdb") + `; [ ! -e $dir ] || mdadm /dev/md0 --remove /dev/mapper/on-vdb
+					while [ -e $dir ]; do :; done
+					mdadm --zero-superblock /dev/mapper/on-vdb; mdadm /dev/md0 --add /dev/mapper/on-vdb; mdadm --wait /dev/md0 || true
+					test "$(cat /sys/block/md0/md/degraded)" = 0`)
+				r.early(0, "detach")
+				r.equal()
+			})
+		}
+		t.Run("both primaries, the clone attached", func(t *testing.T) {
+			r := r.at(t)
+			r.early(0, "attach")
+			r.break1("vdb", true)
+			r.write("/dev/mapper/data", 1, 10)
+			r.break1("vda", true)
+			r.write("/dev/mapper/data", 1, 11)
+			got := r.account(3, "detach")
+			code(t, got, "no-primary")
+			if state := r.File("/sys/block/md0/md/dev-" + r.kernelName("on-vdc") + "/state"); !strings.Contains(state, "in_sync") {
+				t.Errorf("the clone is %q; want it in sync, in the array: it is the last good copy", state)
+			}
+			r.write("/dev/mapper/data", 1, 12) // and the array still takes writes
+		})
+	})
+}
