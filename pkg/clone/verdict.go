@@ -1,7 +1,6 @@
 package clone
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -148,157 +147,16 @@ func (v Verdict) needsFullCopy() Verdict {
 	return v
 }
 
-func foreignDrive(f Facts) (Verdict, bool) {
-	switch {
-	case errors.Is(f.DriveErr, md.ErrOldMetadata):
-		return refuse(Unsuitable, "old-metadata", "%s has %s", f.DriveName, md.ErrOldMetadata), true
-	case f.Drive == nil && errors.Is(f.DriveErr, md.ErrNoSuperblock):
-		return refuse(Foreign, "no-superblock", "%s is no member of any array", f.DriveName).
-			hint("mdclone-early adopt makes it a clone"), true
-	case f.Drive == nil:
-		return refuse(Foreign, "bad-superblock", "%s: %v", f.DriveName, f.DriveErr), true
-	}
-	if len(f.Primaries) > 0 && f.Drive.Super.Array != f.Primaries[0].Super.Array {
-		return refuse(Foreign, "other-array", "%s belongs to another array, %s", f.DriveName, f.Drive.Super.Array), true
-	}
-	if !f.Recorded {
-		return refuse(Foreign, "not-recorded", "%s (%s) is not a recorded clone of this array", f.DriveName, f.Drive.Super.Device).
-			hint("a clone that this machine does not know yet: add \"clone = %s\" to its file in /etc/mdclone", f.Drive.Super.Device), true
-	}
-	return Verdict{}, false
-}
-
-// unfit features: what is not the plain RAID1 whose rules are known.
-const unfitFeatures = md.FeatureReshape | md.FeatureReplacement | md.FeatureClustered | md.FeatureJournal |
-	md.FeaturePPL | md.FeatureMultiPPL
-
-func unfitMetadata(f Facts) (Verdict, bool) {
-	if f.Array.Level != "raid1" {
-		return refuse(Unsuitable, "not-raid1", "%s is %s, not raid1", f.ArrayName, f.Array.Level), true
-	}
-	for _, m := range append([]*md.Member{f.Drive}, f.Primaries...) {
-		if bits := m.Super.Features & unfitFeatures; bits != 0 {
-			return refuse(Unsuitable, "unfit-features", "a superblock has the features %#x (reshape, replacement, journal, "+
-				"ppl or cluster), which are not supported", bits), true
-		}
-		if errors.Is(m.BitmapErr, md.ErrLocklessBitmap) {
-			return refuse(Unsuitable, "lockless-bitmap", "%v", md.ErrLocklessBitmap).hint("%s", newBitmap(f)), true
-		}
-		if m.BitmapErr != nil {
-			return refuse(Outdated, "bad-bitmap", "a bitmap cannot be used: %v", m.BitmapErr).hint("%s", newBitmap(f)).needsFullCopy(), true
-		}
-	}
-	return Verdict{}, false
-}
-
-// newBitmap says how an array gets an ordinary bitmap in place of its own.
-func newBitmap(f Facts) string {
-	return fmt.Sprintf("mdadm --grow /dev/%[1]s --bitmap=none, then --bitmap=internal; then a full copy to the clone", f.ArrayName)
-}
-
-// inactiveArray is one that was not started. Of such an array sysfs does not even tell the level.
-func inactiveArray(f Facts) (Verdict, bool) {
-	if f.Array.Active() {
-		return Verdict{}, false
-	}
-	return refuse(Unsuitable, "not-active", "%s was not started (%s)", f.ArrayName, f.Array.ArrayState).
-		hint("if /proc/mdstat shows its own disks in it, and no clone, mdadm --run /dev/%s starts it", f.ArrayName), true
-}
-
-func noPrimary(f Facts) (Verdict, bool) {
-	if len(f.Primaries) == 0 {
-		return refuse(Ahead, "no-primary", "no primary of %s is in sync: the machine runs from its clone", f.ArrayName), true
-	}
-	return Verdict{}, false
-}
-
-// suspendedArray is one whose first touch would hang, with nothing to end it.
-func suspendedArray(f Facts) (Verdict, bool) {
-	if f.Array.Suspended {
-		return refuse(Unsuitable, "suspended", "somebody has suspended writes to a part of %s", f.ArrayName).
-			hint("if nothing needs that any more: echo 0 > /sys/block/%s/md/suspend_hi", f.ArrayName), true
-	}
-	return Verdict{}, false
-}
-
-// alreadyIn is for a drive that is a member right now: the kernel's word counts.
-func alreadyIn(f Facts) (Verdict, bool) {
-	if f.Attached == nil || f.Attached.Has("faulty") {
-		return Verdict{}, false
-	}
-	v := Verdict{State: Syncing, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.dirtyBytes()}
-	if f.Attached.InSync() {
-		v.State = InSync
-	}
-	switch {
-	case f.Ledger == nil || !f.Ledger.Attached:
-		v.WhyVerify = "it was put into the array without mdclone"
-	case f.Ledger.Doubt != "":
-		v.WhyVerify = f.Ledger.Doubt
-	default:
-		return v, true
-	}
-	v.Verify = config.VerifyFull
-	return v, true
-}
-
-// unfitDevice is what a drive must be whatever is on it.
-func unfitDevice(f Facts) (Verdict, bool) {
-	switch {
-	case f.ReadOnly:
-		return refuse(Unsuitable, "read-only", "%s is read-only", f.DriveName), true
-	case len(f.Uses) > 0:
-		return refuse(Unsuitable, "in-use", "%s is in use: %s", f.DriveName, join(f.Uses)), true
-	case f.DriveQueue.LogicalBlock > f.Queue.LogicalBlock:
-		return refuse(Unsuitable, "logical-block", "%s has logical blocks of %d bytes, %s has %d: joining it would change "+
-			"what the layers above were made for", f.DriveName, f.DriveQueue.LogicalBlock, f.ArrayName, f.Queue.LogicalBlock), true
-	}
-	return Verdict{}, false
-}
-
-func otherGeometry(f Facts) (Verdict, bool) {
-	a, c := f.Primaries[0].Super, f.Drive.Super
-	switch {
-	case c.RaidDisks != a.RaidDisks:
-		return refuse(Outdated, "raid-devices", "raid-devices was changed from %d to %d while it was away", c.RaidDisks, a.RaidDisks).
-			needsFullCopy(), true
-	case c.Size != a.Size || c.Level != a.Level:
-		return refuse(Unsuitable, "size-changed", "it is a mirror of %d sectors, the array has %d now", c.Size, a.Size).
-			hint("mdclone-early adopt --overwrite makes it a clone again, by a full copy").needsFullCopy(), true
-	}
-	return tooSmall(f, c.DataOffset)
-}
-
-// tooSmall is a drive that does not hold the mirror behind dataOffset sectors.
-func tooSmall(f Facts, dataOffset uint64) (Verdict, bool) {
-	if need := (dataOffset + f.Primaries[0].Super.Size) * 512; f.DriveBytes < need {
-		return refuse(Unsuitable, "too-small", "%s is too small by %d bytes", f.DriveName, need-f.DriveBytes), true
-	}
-	return Verdict{}, false
-}
-
-func tooSmallRequests(f Facts) (Verdict, bool) {
-	kb := f.DriveQueue.MaxSectorsKB
-	fix := fmt.Sprintf("mdclone-early pin %s --max-sectors-kb %d now, and \"max-sectors-kb = %d\" in /etc/mdclone for every boot",
-		f.ArrayName, kb, kb)
-	for _, h := range f.Holders {
-		if h.MaxSectorsKB > kb {
-			return refuse(Unsuitable, "holder-limit", "%s takes requests of %d KiB at most, %s on the array sends up to %d",
-				f.DriveName, kb, h.Name, h.MaxSectorsKB).hint("%s; then reload %s, or reboot", fix, h.Name), true
-		}
-	}
-	if f.InUse && f.Queue.MaxSectorsKB > kb {
-		return refuse(Unsuitable, "array-limit", "%s takes requests of %d KiB at most, %s sends up to %d and is in use",
-			f.DriveName, kb, f.ArrayName, f.Queue.MaxSectorsKB).hint("%s", fix), true
-	}
-	return Verdict{}, false
-}
-
 func slotTaken(f Facts) (Verdict, bool) {
 	slot := f.Drive.Super.Slot()
 	if m, taken := f.Array.AtSlot(slot); slot >= 0 && taken && m.Name != f.DriveName && f.movesTo() < 0 {
-		return refuse(Outdated, "slot-taken", "its slot %d is filled by %s", slot, m.Name).
-			hint("the kernel would put it into another slot, that of another drive perhaps").needsFullCopy(), true
+		v := refuse(Outdated, "slot-taken", "its slot %d is filled by %s", slot, m.Name).
+			hint("the kernel would put it into another slot, that of another drive perhaps").needsFullCopy()
+		if empty := f.Array.EmptySlots(); len(empty) > 0 {
+			v = v.hint("slot %d is empty: if %s has replaced a failed disk, it belongs there: while another is in sync, mdadm /dev/%s --fail "+
+				"/dev/%[2]s --remove /dev/%[2]s, then put it back as mdclone-early status says", empty[0], m.Name, f.ArrayName)
+		}
+		return v, true
 	}
 	if spares := f.Array.Spares(); len(spares) > 0 {
 		return refuse(Unsuitable, "spares", "the array has spares (%s), which could take its slot", join(spares)).

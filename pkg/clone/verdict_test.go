@@ -197,8 +197,8 @@ func TestJudge(t *testing.T) {
 			if v.Verify != test.verify {
 				t.Errorf("Judge().Verify = %q; want %q", v.Verify, test.verify)
 			}
-			if !v.Admit && len(v.Reasons) == 0 {
-				t.Error("refused without a reason")
+			if !v.Admit && (len(v.Reasons) == 0 || len(v.Hints) == 0 && !v.FullCopy) {
+				t.Errorf("refused without a reason, or without what would help: %+v", v)
 			}
 		})
 	}

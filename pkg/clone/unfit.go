@@ -1,0 +1,169 @@
+package clone
+
+import (
+	"errors"
+	"fmt"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+)
+
+// The rules about arrays and drives that cannot be a clone and its array whatever has happened to them.
+
+// anew is the way of a drive on which nothing is wanted any more.
+const anew = "if nothing on it is wanted: mdclone-early adopt --overwrite makes it a clone, by a full copy"
+
+func foreignDrive(f Facts) (Verdict, bool) {
+	switch {
+	case errors.Is(f.DriveErr, md.ErrOldMetadata):
+		return refuse(Unsuitable, "old-metadata", "%s has %s", f.DriveName, md.ErrOldMetadata).hint("%s", anew), true
+	case f.Drive == nil && errors.Is(f.DriveErr, md.ErrNoSuperblock):
+		return refuse(Foreign, "no-superblock", "%s is no member of any array", f.DriveName).
+			hint("mdclone-early adopt makes it a clone"), true
+	case f.Drive == nil:
+		return refuse(Foreign, "bad-superblock", "%s: %v", f.DriveName, f.DriveErr).hint("%s", anew), true
+	}
+	if len(f.Primaries) > 0 && f.Drive.Super.Array != f.Primaries[0].Super.Array {
+		return refuse(Foreign, "other-array", "%s belongs to another array, %s", f.DriveName, f.Drive.Super.Array).
+			hint("is it the right drive? mdclone-early status names the clones; %s", anew), true
+	}
+	if !f.Recorded {
+		return refuse(Foreign, "not-recorded", "%s (%s) is not a recorded clone of this array", f.DriveName, f.Drive.Super.Device).
+			hint("a clone that this machine does not know yet: add \"clone = %s\" to its file in /etc/mdclone", f.Drive.Super.Device), true
+	}
+	return Verdict{}, false
+}
+
+// unfit features: what is not the plain RAID1 whose rules are known.
+const unfitFeatures = md.FeatureReshape | md.FeatureReplacement | md.FeatureClustered | md.FeatureJournal |
+	md.FeaturePPL | md.FeatureMultiPPL
+
+func unfitMetadata(f Facts) (Verdict, bool) {
+	if f.Array.Level != "raid1" {
+		return refuse(Unsuitable, "not-raid1", "%s is %s, not raid1", f.ArrayName, f.Array.Level).
+			hint("only a RAID1 can have a clone"), true
+	}
+	for _, m := range append([]*md.Member{f.Drive}, f.Primaries...) {
+		if bits := m.Super.Features & unfitFeatures; bits != 0 {
+			return refuse(Unsuitable, "unfit-features", "a superblock has the features %#x (reshape, replacement, journal, "+
+				"ppl or cluster), which are not supported", bits).
+				hint("let a reshape or replacement end first; an array with the others cannot have a clone"), true
+		}
+		if errors.Is(m.BitmapErr, md.ErrLocklessBitmap) {
+			return refuse(Unsuitable, "lockless-bitmap", "%v", md.ErrLocklessBitmap).hint("%s", newBitmap(f)), true
+		}
+		if m.BitmapErr != nil {
+			return refuse(Outdated, "bad-bitmap", "a bitmap cannot be used: %v", m.BitmapErr).hint("%s", newBitmap(f)).needsFullCopy(), true
+		}
+	}
+	return Verdict{}, false
+}
+
+// newBitmap says how an array gets an ordinary bitmap in place of its own.
+func newBitmap(f Facts) string {
+	return fmt.Sprintf("mdadm --grow /dev/%[1]s --bitmap=none, then --bitmap=internal; then a full copy to the clone", f.ArrayName)
+}
+
+// inactiveArray is one that was not started. Of such an array sysfs does not even tell the level.
+func inactiveArray(f Facts) (Verdict, bool) {
+	if f.Array.Active() {
+		return Verdict{}, false
+	}
+	return refuse(Unsuitable, "not-active", "%s was not started (%s)", f.ArrayName, f.Array.ArrayState).
+		hint("if /proc/mdstat shows its own disks in it, and no clone, mdadm --run /dev/%s starts it", f.ArrayName), true
+}
+
+func noPrimary(f Facts) (Verdict, bool) {
+	if len(f.Primaries) == 0 {
+		return refuse(Ahead, "no-primary", "no primary of %s is in sync: the machine runs from its clone", f.ArrayName).
+			hint("boot with the machine's own disks plugged in; where they are lost, mdadm /dev/%s --add /dev/NEW makes a new one, "+
+				"and mdclone-early adopt the next clone", f.ArrayName), true
+	}
+	return Verdict{}, false
+}
+
+// suspendedArray is one whose first touch would hang, with nothing to end it.
+func suspendedArray(f Facts) (Verdict, bool) {
+	if f.Array.Suspended {
+		return refuse(Unsuitable, "suspended", "somebody has suspended writes to a part of %s", f.ArrayName).
+			hint("if nothing needs that any more: echo 0 > /sys/block/%s/md/suspend_hi", f.ArrayName), true
+	}
+	return Verdict{}, false
+}
+
+// alreadyIn is for a drive that is a member right now: the kernel's word counts.
+func alreadyIn(f Facts) (Verdict, bool) {
+	if f.Attached == nil || f.Attached.Has("faulty") {
+		return Verdict{}, false
+	}
+	v := Verdict{State: Syncing, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.dirtyBytes()}
+	if f.Attached.InSync() {
+		v.State = InSync
+	}
+	switch {
+	case f.Ledger == nil || !f.Ledger.Attached:
+		v.WhyVerify = "it was put into the array without mdclone"
+	case f.Ledger.Doubt != "":
+		v.WhyVerify = f.Ledger.Doubt
+	default:
+		return v, true
+	}
+	v.Verify = config.VerifyFull
+	return v, true
+}
+
+// unfitDevice is what a drive must be whatever is on it.
+func unfitDevice(f Facts) (Verdict, bool) {
+	switch {
+	case f.ReadOnly:
+		return refuse(Unsuitable, "read-only", "%s is read-only", f.DriveName).
+			hint("is there a switch on it? else blockdev --setrw /dev/%s", f.DriveName), true
+	case len(f.Uses) > 0:
+		return refuse(Unsuitable, "in-use", "%s is in use: %s", f.DriveName, join(f.Uses)).
+			hint("end that first; a clone must not be used beside its array"), true
+	case f.DriveQueue.LogicalBlock > f.Queue.LogicalBlock:
+		return refuse(Unsuitable, "logical-block", "%s has logical blocks of %d bytes, %s has %d: joining it would change "+
+			"what the layers above were made for", f.DriveName, f.DriveQueue.LogicalBlock, f.ArrayName, f.Queue.LogicalBlock).
+			hint("use a drive with blocks of %d bytes", f.Queue.LogicalBlock), true
+	}
+	return Verdict{}, false
+}
+
+func otherGeometry(f Facts) (Verdict, bool) {
+	a, c := f.Primaries[0].Super, f.Drive.Super
+	switch {
+	case c.RaidDisks != a.RaidDisks:
+		return refuse(Outdated, "raid-devices", "raid-devices was changed from %d to %d while it was away", c.RaidDisks, a.RaidDisks).
+			needsFullCopy(), true
+	case c.Size != a.Size || c.Level != a.Level:
+		return refuse(Unsuitable, "size-changed", "it is a mirror of %d sectors, the array has %d now", c.Size, a.Size).
+			hint("%s", anew).needsFullCopy(), true
+	}
+	return tooSmall(f, c.DataOffset)
+}
+
+// tooSmall is a drive that does not hold the mirror behind dataOffset sectors.
+func tooSmall(f Facts, dataOffset uint64) (Verdict, bool) {
+	if need := (dataOffset + f.Primaries[0].Super.Size) * 512; f.DriveBytes < need {
+		return refuse(Unsuitable, "too-small", "%s is too small by %d bytes", f.DriveName, need-f.DriveBytes).
+			hint("use a drive of %d bytes or more", need), true
+	}
+	return Verdict{}, false
+}
+
+func tooSmallRequests(f Facts) (Verdict, bool) {
+	kb := f.DriveQueue.MaxSectorsKB
+	fix := fmt.Sprintf("mdclone-early pin %s --max-sectors-kb %d now, and \"max-sectors-kb = %d\" in /etc/mdclone for every boot",
+		f.ArrayName, kb, kb)
+	for _, h := range f.Holders {
+		if h.MaxSectorsKB > kb {
+			return refuse(Unsuitable, "holder-limit", "%s takes requests of %d KiB at most, %s on the array sends up to %d",
+				f.DriveName, kb, h.Name, h.MaxSectorsKB).hint("%s; then reload %s, or reboot", fix, h.Name), true
+		}
+	}
+	if f.InUse && f.Queue.MaxSectorsKB > kb {
+		return refuse(Unsuitable, "array-limit", "%s takes requests of %d KiB at most, %s sends up to %d and is in use",
+			f.DriveName, kb, f.ArrayName, f.Queue.MaxSectorsKB).hint("%s", fix), true
+	}
+	return Verdict{}, false
+}
