@@ -146,6 +146,8 @@ func (r *rig) probing(t *testing.T) *vm.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Script(fmt.Sprintf(`until [ "$(cat /sys/block/md1000001/md/sync_action 2>/dev/null)" = recover ]; do kill -0 %d; sleep 0.1; done`, p.PID))
+	// of a mirror that starts with an empty slot md says so for a moment too (drivers/md/md.c, md_run, Linux 6.1)
+	r.Script(fmt.Sprintf(`cd /sys/block; until [ $(ls -d md1000001/md/dev-* 2>/dev/null | wc -l) = 2 ] && [ "$(cat md1000001/md/sync_action)" = recover ]
+		do kill -0 %d; sleep 0.1; done`, p.PID))
 	return p
 }
