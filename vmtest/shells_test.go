@@ -136,7 +136,7 @@ func TestPromptOfInitramfs(t *testing.T) {
 				p.await(t, "(initramfs)")
 				p.says(t, "mdclone-early status", "root: /dev/md0 was not started (inactive)", "hint: ")
 				p.says(t, "mdclone-early backup", "error: md0 was not started (inactive)", "mdadm --run /dev/md0 starts it")
-				p.says(t, "mdadm --run /dev/md0")
+				p.says(t, "mdadm --run /dev/md0; udevadm settle") // else the volumes come in the middle of it, or not
 				p.says(t, "mdclone-early backup --verify changed", "safe to unplug")
 				p.equal(t)
 				p.enter(t, "exit")
