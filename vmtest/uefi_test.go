@@ -122,8 +122,8 @@ func TestRescueMediumByUEFI(t *testing.T) {
 	r := offline{rig: &rig{Machine: LaunchIn(t, u.l, u.conf)}}
 	r.await(t, asked)
 	r.enter(t, "4") // the shell
-	r.enter(t, `echo "by$((1)) $(ls /sys/firmware)"`)
-	r.await(t, "by1")
+	r.enter(t, `[ -d /sys/firmware/efi ] && echo "by$((1)) UEFI"`)
+	r.await(t, "by1 UEFI")
 	r.enter(t, "exit")
 	r.enter(t, "status")
 	r.await(t, "root: /dev/md0, ")
