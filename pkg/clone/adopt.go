@@ -154,7 +154,7 @@ func (a *adoption) takeSlot(ctx context.Context) error {
 			return fmt.Errorf("mdadm --grow said it was done, but %s has %d slots, not %d", a.Array.Name, now.RaidDisks, want)
 		}
 	}
-	if a.slot, err = a.awaitSlot(ctx); err != nil {
+	if a.slot, err = a.awaitSlot(); err != nil {
 		return err
 	}
 	if a.slot != now.RaidDisks-1 {

@@ -179,7 +179,7 @@ func (s *session) bringIn(ctx context.Context) error {
 	start := s.env.Now()
 	if !in {
 		s.keepPinned() // what is put on the array while the drive is in it takes its limit from there
-		if err := s.join(ctx); err != nil {
+		if err := s.join(); err != nil {
 			return err
 		}
 	}

@@ -84,7 +84,7 @@ func (s *session) openRange() error {
 }
 
 // join lets the drive into its own slot, incrementally or not at all.
-func (s *session) join(ctx context.Context) error {
+func (s *session) join() error {
 	super := s.drive.Member.Super
 	primary, err := s.readPrimary()
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *session) join(ctx context.Context) error {
 		}
 		return err
 	}
-	got, err := s.awaitSlot(ctx)
+	got, err := s.awaitSlot()
 	if err == nil && got == s.slot {
 		return nil
 	}
@@ -145,8 +145,9 @@ func (s *session) doubt(why string) error {
 	return s.env.record(*x)
 }
 
-// awaitSlot waits until md's thread has given the drive a slot. Until then it is a spare, on disk too.
-func (s *session) awaitSlot(ctx context.Context) (int, error) {
+// awaitSlot waits until md's thread has given the drive a slot. Until then it is a spare, on disk too, so an interrupt
+// waits these milliseconds: a drive in its slot leaves in good order.
+func (s *session) awaitSlot() (int, error) {
 	w, err := s.Array.FS.Watch(s.Array.Attr("dev-"+s.drive.Name, "state"))
 	if err != nil {
 		return -1, err
@@ -164,7 +165,7 @@ func (s *session) awaitSlot(ctx context.Context) (int, error) {
 			return -1, fmt.Errorf("it is still a spare after %s", patience)
 		}
 		// slot is not announced by the kernel; state is, a moment earlier
-		if err := w.Wait(ctx, 20*time.Millisecond); err != nil {
+		if err := w.Wait(context.Background(), 20*time.Millisecond); err != nil {
 			return -1, err
 		}
 	}
