@@ -111,12 +111,12 @@ fuzz: need-go ## every Fuzz function for a while
 # -p 1 lets go test print lines as they come. Guests wait for the kernel's timers much of their time, so there are more of them
 # than processors.
 vmtest: build ## the tests on real kernels, in QEMU
-	$(GO) test -tags vmtest -count=1 -timeout $(VMTEST_LIMIT) -p 1 -parallel $$(($$(nproc) + 1)) -v -run '$(VMTEST_RUN)' ./vmtest/...
+	.ci/vmtest -tags vmtest -count=1 -timeout $(VMTEST_LIMIT) -p 1 -parallel $$(($$(nproc) + 1)) -run '$(VMTEST_RUN)' ./vmtest/...
 
 test: deps check vmtest ## all of it: deps, check, vmtest
 
 soak: deps build ## the VM tests with the rarer cases and many power cuts; MDCLONE_SEED=N makes the same choices again
-	MDCLONE_SOAK=1 MDCLONE_CUTS=$(CUTS) $(GO) test -tags vmtest,soak -count=$(SOAK) -timeout 0 -failfast -p 1 -v \
+	MDCLONE_SOAK=1 MDCLONE_CUTS=$(CUTS) .ci/vmtest -tags vmtest,soak -count=$(SOAK) -timeout 0 -failfast -p 1 \
 		-run '$(VMTEST_RUN)' ./vmtest/...
 
 demo: deps build ## the whole story in QEMU, to watch
