@@ -7,6 +7,7 @@ import (
 	"context"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"mdclone/pkg/config"
@@ -22,7 +23,8 @@ type Env struct {
 	Log      report.Log
 	Progress *report.Progress
 	Now      func() time.Time
-	// Run runs a set-up program (mdadm) and returns what it printed on both streams.
+	// Run runs a set-up program (mdadm) and returns what it printed on both streams. Only ctx ends it: a Ctrl-C on our
+	// terminal does not reach it.
 	Run func(ctx context.Context, name string, args ...string) (string, error)
 }
 
@@ -31,7 +33,9 @@ func NewEnv(log report.Log, progress *report.Progress) *Env {
 	return &Env{
 		FS: sysfs.New(), Root: "/", Log: log, Progress: progress, Now: time.Now,
 		Run: func(ctx context.Context, name string, args ...string) (string, error) {
-			out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+			cmd := exec.CommandContext(ctx, name, args...)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			out, err := cmd.CombinedOutput()
 			return string(out), err
 		},
 	}
