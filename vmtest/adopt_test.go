@@ -58,12 +58,35 @@ func TestAdopt(t *testing.T) {
 				if !strings.HasSuffix(test.drive, "1") {
 					r.equal()
 				}
-				r.Script(`mdadm --stop /dev/md0 2>/dev/null; for d in vda vdb vdc1 vdc; do [ ! -e /dev/$d ] || mdadm --zero-superblock /dev/$d 2>/dev/null || true; done
-					wipefs -qa /dev/vdc /dev/vda /dev/vdb; rm -rf /etc/mdclone /var/lib/mdclone`)
+				r.blank()
 			})
 		}
+		t.Run("a spare", func(t *testing.T) { r.at(t).adoptSpare(t) })
 		t.Run("interrupted", func(t *testing.T) { r.at(t).adoptInterrupted(t) })
 	})
+}
+
+// blank takes everything off the disks, and forgets what is recorded.
+func (r *rig) blank() {
+	r.t.Helper()
+	r.Script(`mdadm --stop /dev/md0 2>/dev/null; for d in vda vdb vdc1 vdc; do [ ! -e /dev/$d ] || mdadm --zero-superblock /dev/$d 2>/dev/null || true; done
+		wipefs -qa /dev/vdc /dev/vda /dev/vdb; rm -rf /etc/mdclone /var/lib/mdclone`)
+}
+
+// adoptSpare: a spare, which is also what a run leaves that is killed before it has recorded its drive, becomes the clone
+// if it may be overwritten.
+func (r *rig) adoptSpare(t *testing.T) {
+	r.create()
+	r.Script(`mdadm /dev/md0 --add /dev/vdc; test "$(cat /sys/block/md0/md/dev-vdc/slot)" = none`)
+	r.quiet()
+	r.untouched(func() { code(t, r.account(3, "adopt", "/dev/md0", "/dev/vdc", "--name", "data"), "member") })
+	r.early(0, "adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite")
+	if s := r.status(); len(s.Clones) != 1 || s.Clones[0].State != clone.InSync {
+		t.Errorf("clones: %+v; want the one, in sync", s.Clones)
+	}
+	r.early(0, "detach")
+	r.equal()
+	r.blank()
 }
 
 // adoptInterrupted: a first copy that is interrupted is taken out again; the same command, run again, starts it anew

@@ -8,9 +8,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"mdclone/pkg/clone"
 	"mdclone/vmtest/vm"
 )
 
@@ -184,19 +186,77 @@ func TestPowerCuts(t *testing.T) {
 			r.boot(t)
 			r.assemble()
 			r.settled()
-			got := r.account(0, j.again...)
-			if j.mode != "" && got.Mode != j.mode || got.MismatchedSectors != 0 {
-				t.Errorf("after the cut: %+v; want it finished, %s", got, j.mode)
-			}
-			r.early(0, "detach")
-			r.equal()
-			r.tunables()
+			j.finishes(r)
 			if t.Failed() {
 				t.Fatalf("cut %d: %s after %s of %s, seed %d", i, j.name, at, c.took[j.name], seed)
 			}
 		}
 		t.Logf("%d cuts, nothing lost", cuts)
 	})
+}
+
+// finishes requires that what was cut is finished by the next run, and that nothing stays changed.
+func (j job) finishes(r *rig) {
+	r.t.Helper()
+	got := r.account(0, j.again...)
+	if j.mode != "" && got.Mode != j.mode || got.MismatchedSectors != 0 {
+		r.t.Errorf("after the cut: %+v; want it finished, %s", got, j.mode)
+	}
+	r.early(0, "detach")
+	r.equal()
+	r.tunables()
+}
+
+// TestSignals is the campaign with signals: a run that is interrupted at any moment says so, has the clone out when it ends,
+// and has changed nothing for good; one that is killed leaves what the next run puts right.
+func TestSignals(t *testing.T) {
+	seed, n := campaignSeed(t), campaignCuts(t)
+	eachGuest(t, func(t *testing.T, suite string) {
+		r := newRig(t, suite, 3)
+		r.adopted()
+		c := &campaign{random: rand.New(rand.NewPCG(seed, 1)), took: map[string]time.Duration{}}
+		for _, j := range jobs {
+			r.write("/dev/md0", 8, 20)
+			c.measure(r, j)
+		}
+		signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL}
+		for i := range n {
+			j, signal := jobs[i%len(jobs)], signals[c.random.IntN(len(signals))]
+			at := time.Duration(c.random.Float64() * float64(c.took[j.name]))
+			r.write("/dev/md0", 8, 20+c.random.IntN(60))
+			j.setUp(r, c)
+			c.signalled(r, j, signal, at)
+			c.stopWriter(r)
+			j.finishes(r)
+			if t.Failed() {
+				t.Fatalf("signal %d: %v to %s after %s of %s, seed %d", i, signal, j.name, at, c.took[j.name], seed)
+			}
+		}
+	})
+}
+
+// signalled sends a job a signal after a while, and requires that it ends as it should.
+func (c *campaign) signalled(r *rig, j job, signal syscall.Signal, at time.Duration) {
+	r.t.Helper()
+	run, err := r.Spawn(r.Context(), vm.Command{Argv: append([]string{"mdclone-early", "--json"}, j.argv...)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	time.Sleep(at)         // the moment is the choice: any is right
+	_ = run.Signal(signal) // it may have ended just before
+	got, err := run.Wait(r.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	switch {
+	case signal == syscall.SIGKILL:
+		return
+	case got.Signal != 0 || got.Code != 0 && got.Code != 130:
+		r.t.Errorf("exit code %d (signal %d) after %v; want 0 or 130\nstdout: %s\nstderr: %s", got.Code, got.Signal, signal, got.Stdout, got.Stderr)
+	case got.Code == 130 && j.name != "adopt" && read[clone.Result](r, got.Stdout).Attached:
+		r.t.Errorf("after %v the clone is in; want it out\nstdout: %s", signal, got.Stdout)
+	}
+	r.tunables()
 }
 
 // settled requires that both primaries are in the array and waits until md has brought them together again.

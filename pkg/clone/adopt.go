@@ -68,8 +68,12 @@ func (t *Target) Adopt(ctx context.Context, path string, opts AdoptOptions) (*Re
 	return s.result, err
 }
 
-// attached tells whether the drive is in the array already. One that failed there is not.
-func (a *adoption) attached() bool { return a.facts.Attached != nil && !a.facts.Attached.Has("faulty") }
+// attached tells whether the drive is in the array already, and stays. One that failed there does not, nor does a spare
+// that may be overwritten: a run that was killed before it had recorded its drive leaves that.
+func (a *adoption) attached() bool {
+	m := a.facts.Attached
+	return m != nil && !m.Has("faulty") && (a.ownCopy() || !a.opts.Overwrite || !m.Spare())
+}
 
 // prepare makes the drive blank and gives the array a bitmap.
 func (a *adoption) prepare(ctx context.Context) error {

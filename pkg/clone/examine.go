@@ -80,11 +80,19 @@ func unfitArray(f Facts) (Verdict, bool) {
 // examineMember lets a rerun go on with the drive that an earlier run has put in already, and with no other: a member
 // that is recorded as a clone is one that backup and detach take out.
 func (a *adoption) examineMember() error {
-	if a.facts.Recorded && a.facts.Ledger != nil && !a.facts.Ledger.FirstCopy {
+	if a.ownCopy() {
 		return nil
 	}
-	return report.Fail(report.Refused, "member", "%s is in %s already", a.drive.Name, a.Array.Name).
-		Hint("a spare is taken out with mdadm %s --remove %s", a.Array.Path(), a.drive.Path)
+	err := report.Fail(report.Refused, "member", "%s is in %s already", a.drive.Name, a.Array.Name)
+	if a.facts.Attached.Spare() {
+		return err.Hint("a spare becomes the clone with: mdclone-early adopt --overwrite %s %s", a.Array.Path(), a.drive.Path)
+	}
+	return err.Hint("a clone is a drive of its own: adopt another, or one that you have taken out of the array")
+}
+
+// ownCopy tells whether an earlier adopt of this drive began its first copy and has not finished it.
+func (a *adoption) ownCopy() bool {
+	return a.facts.Recorded && a.facts.Ledger != nil && !a.facts.Ledger.FirstCopy
 }
 
 // examineSlots refuses an array with an empty slot that another drive needs. The clone takes a new slot at the end, or
@@ -110,7 +118,7 @@ func (a *adoption) examineContents() error {
 	}
 	f := a.facts
 	unfinished := f.Drive != nil && (f.Drive.Super.Slot() < 0 || f.Drive.Super.Features&md.FeatureRecoveryOffset != 0)
-	if f.Recorded && f.Ledger != nil && !f.Ledger.FirstCopy && unfinished {
+	if a.ownCopy() && unfinished {
 		return nil
 	}
 	what, err := a.env.signature(a.drive)

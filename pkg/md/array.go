@@ -65,6 +65,9 @@ func (m MemberState) Has(flag string) bool { return slices.Contains(m.Flags, fla
 // InSync tells whether the member holds current data in a slot.
 func (m MemberState) InSync() bool { return m.Has("in_sync") && !m.Has("faulty") && m.Slot >= 0 }
 
+// Spare tells whether the member has no slot, and has not failed.
+func (m MemberState) Spare() bool { return m.Slot < 0 && !m.Has("faulty") }
+
 // Active tells whether an array in this state can be read and written.
 func (s State) Active() bool {
 	switch s.ArrayState {
@@ -109,7 +112,7 @@ func (s State) EmptySlots() []int {
 func (s State) Spares() []string {
 	var out []string
 	for _, m := range s.Members {
-		if m.Slot < 0 && !m.Has("faulty") {
+		if m.Spare() {
 			out = append(out, m.Name)
 		}
 	}
