@@ -32,6 +32,15 @@ type Facts struct {
 	Policy      string // a line of mdadm.conf by which mdadm would let the drive in by itself; "" for none
 }
 
+// looksLikeClone tells whether a drive may be a clone where nothing is recorded: it is marked as adopt marks one. One of the
+// array's own disks that has fallen out would be copied to and taken out again; a member is taken out only from the last slot.
+func (f Facts) looksLikeClone() bool {
+	if f.Attached != nil {
+		return f.Attached.Has("write_mostly") && f.Attached.Slot == f.Array.RaidDisks-1
+	}
+	return f.Drive != nil && f.Drive.Super.WriteMostly
+}
+
 // State is what a clone drive is to its array: the words of `status`.
 type State string
 

@@ -96,8 +96,7 @@ func (s *session) judge() error {
 		return err
 	}
 	if !s.Configured && s.opts.Clone != "" {
-		// nothing is recorded, and the user named it; but a member is taken out only if it looks like a clone
-		f.Recorded = f.Attached == nil || f.Attached.Has("write_mostly") && f.Attached.Slot == f.Array.RaidDisks-1
+		f.Recorded = f.looksLikeClone() // nothing is recorded, and the user named it
 	}
 	s.verdict = Judge(f)
 	if s.opts.Verify == config.VerifyFull && s.verdict.code() == "touched" {

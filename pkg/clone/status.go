@@ -234,8 +234,8 @@ func (t *Target) Check(path string) (Drive, Verdict, error) {
 	if err != nil {
 		return d, Verdict{}, err
 	}
-	if len(t.Conf.Clones) == 0 && d.Member != nil {
-		f.Recorded = true // nothing is recorded, and the user named it
+	if !t.Configured {
+		f.Recorded = f.looksLikeClone() // nothing is recorded, and the user named it
 	}
 	return d, t.advise(Judge(f), d), nil
 }

@@ -28,8 +28,13 @@ func foreignDrive(f Facts) (Verdict, bool) {
 			hint("is it the right drive? mdclone-early status names the clones; %s", anew), true
 	}
 	if !f.Recorded {
-		return refuse(Foreign, "not-recorded", "%s (%s) is not a recorded clone of this array", f.DriveName, f.Drive.Super.Device).
-			hint("a clone that this machine does not know yet: add \"clone = %s\" to its file in /etc/mdclone", f.Drive.Super.Device), true
+		v := refuse(Foreign, "not-recorded", "%s (%s) is not a recorded clone of this array", f.DriveName, f.Drive.Super.Device).
+			hint("a clone that this machine does not know yet: add \"clone = %s\" to its array's file in /etc/mdclone (\"array = %s\")",
+				f.Drive.Super.Device, f.Drive.Super.Array)
+		if !f.Drive.Super.WriteMostly {
+			v = v.hint("it is not write-mostly, as a clone is: is it one of the array's own disks, that has failed?")
+		}
+		return v, true
 	}
 	return Verdict{}, false
 }

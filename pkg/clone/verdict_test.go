@@ -318,3 +318,26 @@ func TestMend(t *testing.T) {
 		})
 	}
 }
+
+// TestLooksLikeClone: where nothing is recorded, no disk of the array's own is copied to as if it were a clone, or taken out.
+func TestLooksLikeClone(t *testing.T) {
+	marked := func(f *Facts) { f.Drive.Super.WriteMostly = true }
+	for name, test := range map[string]struct {
+		change func(*Facts)
+		want   bool
+	}{
+		"write-mostly":                      {marked, true},
+		"a primary that fell out":           {func(*Facts) {}, false},
+		"no superblock":                     {func(f *Facts) { f.Drive = nil }, false},
+		"in the last slot, write-mostly":    {attached("in_sync", "write_mostly"), true},
+		"in the last slot":                  {func(f *Facts) { marked(f); attached("in_sync")(f) }, false},
+		"in the first slot, write-mostly":   {func(f *Facts) { attached("in_sync", "write_mostly")(f); f.Attached.Slot = 0 }, false},
+		"write-mostly, not in the last one": {func(f *Facts) { marked(f); f.Array.RaidDisks = 4 }, true},
+	} {
+		f := stale()
+		test.change(&f)
+		if got := f.looksLikeClone(); got != test.want {
+			t.Errorf("%s: looksLikeClone() = %v; want %v", name, got, test.want)
+		}
+	}
+}
