@@ -184,7 +184,8 @@ func (t *Target) findDrives(opts Options) ([]Drive, error) {
 			return nil, nil
 		}
 		if err == nil && d.Member == nil {
-			err = report.Fail(report.Refused, "no-superblock", "%s: %w", opts.Clone, d.Err)
+			v, _ := foreignDrive(Facts{DriveName: d.Name, DriveErr: d.Err})
+			err = refused(v)
 		}
 		return []Drive{d}, err
 	}
