@@ -149,3 +149,20 @@ func TestLockKeepsASecondRunOut(t *testing.T) {
 		again()
 	}
 }
+
+func TestLockWaitsForABriefOne(t *testing.T) {
+	e, _ := fakeEnv(t)
+	unlock, ok, err := e.lockBriefly(md.UUID{1})
+	if err != nil || !ok {
+		t.Fatalf("lockBriefly() = %v, %v; want it held", ok, err)
+	}
+	time.AfterFunc(3*lockTick, unlock)
+	held, err := e.Lock(md.UUID{1})
+	if err != nil {
+		t.Fatalf("Lock() beside a brief one = %v; want it to wait", err)
+	}
+	defer held()
+	if _, ok, err := e.lockBriefly(md.UUID{1}); ok || err != nil {
+		t.Errorf("lockBriefly() beside a command = %v, %v; want that another holds it", ok, err)
+	}
+}

@@ -13,7 +13,6 @@ import (
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
-	"mdclone/pkg/report"
 )
 
 // TakeOver brings what is recorded of the clones to where it is needed: in an initramfs what the boot loader brought from
@@ -67,11 +66,8 @@ func (e *Env) takeEntry(name string, isTrue func(*Entry) bool) error {
 	if err != nil || x == nil || !isTrue(x) {
 		return err
 	}
-	unlock, err := e.Lock(x.Array)
-	switch {
-	case report.CodeOf(err) == report.Refused:
-		return nil
-	case err != nil:
+	unlock, ok, err := e.lockBriefly(x.Array)
+	if err != nil || !ok {
 		return err
 	}
 	defer unlock()

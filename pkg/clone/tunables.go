@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"mdclone/pkg/md"
-	"mdclone/pkg/report"
 )
 
 // tunable is one attribute of an array's md directory that is changed for the time of a command.
@@ -234,11 +233,8 @@ func decodeTunables(text []byte) (tunables, error) {
 }
 
 func (e *Env) restoreOne(a md.Array, t tunables) error {
-	unlock, err := e.Lock(t.Array)
-	if report.CodeOf(err) == report.Refused {
-		return nil
-	}
-	if err != nil {
+	unlock, ok, err := e.lockBriefly(t.Array)
+	if err != nil || !ok {
 		return err
 	}
 	defer unlock()
