@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 )
@@ -100,11 +98,12 @@ func (e *Env) takeHistory(name string) error {
 		return err
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		return nil // another command takes it
-	} else if err != nil {
+	// not the history itself: anybody may read, and so lock, that
+	lock, _, err := e.lockFile("lock-history")
+	if err != nil || lock == nil { // another command takes it
 		return err
 	}
+	defer unlockFile(lock)
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) { // another command was quicker
 		return nil
 	} else if err != nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/sysfs"
@@ -45,6 +47,14 @@ func TestTakeOver(t *testing.T) {
 	}
 	late()
 	if err := e.addHistory([]byte("before\n")); err != nil {
+		t.Fatal(err)
+	}
+	anybody, err := os.Open(filepath.Join(e.handedOver(), config.HistoryFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer anybody.Close()
+	if err := unix.Flock(int(anybody.Fd()), unix.LOCK_EX); err != nil { // keeps nothing up
 		t.Fatal(err)
 	}
 	unlock, err := e.Lock(md.UUID{}) // the entry's array
