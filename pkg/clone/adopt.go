@@ -162,7 +162,8 @@ func (a *adoption) takeSlot(ctx context.Context) error {
 		return err
 	}
 	if a.slot != now.RaidDisks-1 {
-		return fmt.Errorf("the kernel put %s into slot %d, not into the last, %d", a.drive.Name, a.slot, now.RaidDisks-1)
+		err := fmt.Errorf("the kernel put %s into slot %d, not into the last, %d", a.drive.Name, a.slot, now.RaidDisks-1)
+		return errors.Join(err, a.takeBack()) // once it is in sync, it is in another's place for good
 	}
 	return nil
 }

@@ -69,6 +69,14 @@ func unfitArray(f Facts) (Verdict, bool) {
 			return refuse(Unsuitable, "bad-bitmap", "%s: %v", f.ArrayName, m.BitmapErr), true
 		}
 	}
+	for _, m := range f.Array.Members {
+		// also where it had a write error (drivers/md/raid1.c, raid1_end_write_request, Linux 6.12)
+		if m.Has("want_replacement") {
+			return refuse(Unsuitable, "want-replacement", "md wants to replace %s, and would put the clone in its place", m.Name).
+				hint("replace it first: mdadm /dev/%s --add /dev/NEW; if it is good: echo -want_replacement > /sys/block/%[1]s/md/dev-%s/state",
+					f.ArrayName, m.Name), true
+		}
+	}
 	others := func(n string) bool { return n != f.DriveName }
 	if spares := f.Array.Spares(); slices.ContainsFunc(spares, others) {
 		return refuse(Unsuitable, "spares", "%s has spares (%s), which could take the clone's slot", f.ArrayName, join(spares)).

@@ -341,3 +341,15 @@ func TestLooksLikeClone(t *testing.T) {
 		}
 	}
 }
+
+// TestUnfitArray: the kernel would put a new clone into the place of a primary that md wants to replace, and throw that out.
+func TestUnfitArray(t *testing.T) {
+	f := stale()
+	if v, found := unfitArray(f); found {
+		t.Errorf("unfitArray() of a good array = %v; want nothing", v.Reasons)
+	}
+	f.Array.Members[1].Flags = append(f.Array.Members[1].Flags, "want_replacement")
+	if v, found := unfitArray(f); !found || v.code() != "want-replacement" || len(v.Hints) == 0 {
+		t.Errorf("unfitArray() where a primary is to be replaced = %+v, %v; want a refusal with a hint", v, found)
+	}
+}
