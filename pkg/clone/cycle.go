@@ -247,7 +247,7 @@ func (s *session) choosePeer() error {
 	case len(peers) == 0 && s.peer == "":
 		return report.Fail(report.Refused, "no-primary", "no primary of %s is in sync", s.Array.Name)
 	case len(peers) == 0:
-		return report.Fail(report.Failed, "last-copy", "the primaries of %s failed: %s stays in", s.Array.Name, s.drive.Name)
+		return noneLeft(s.Array.Name, s.drive.Name, state, s.peers)
 	case s.peer == "":
 		s.rely(peers)
 		s.bitmap = peers[0].member.Bitmap

@@ -229,3 +229,39 @@ func TestSummarySaysWhatTheCloneIs(t *testing.T) {
 		t.Errorf("Summary() = %q; want it to say that it is attached", got)
 	}
 }
+
+func TestLostMeanwhile(t *testing.T) {
+	const in, spare, faulty = "in_sync", "spare", "faulty"
+	for _, test := range []struct {
+		name        string
+		state       string
+		a, b, clone string
+		bad         string // members with bad blocks
+		want        string // reason code
+	}{
+		{"none", "clean", in, in, in, "", ""},
+		{"one, the clone is complete", "clean", faulty, in, in, "", "primary-failed"},
+		{"one, the clone is not complete", "clean", in, faulty, spare, "", "primary-failed"},
+		{"both, the clone is complete", "clean", faulty, faulty, in, "", "last-copy"},
+		{"both, the clone is not complete", "clean", faulty, faulty, spare, "", "last-primary"},
+		{"the last one keeps its slot", "broken", faulty, in, spare, "", "last-primary"},
+		{"the last one has bad blocks", "active", faulty, in, spare, "b", "last-primary"},
+		{"one of two has bad blocks", "active", in, in, spare, "b", ""},
+		{"bad blocks, the clone is complete", "active", faulty, in, in, "b", "primary-failed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			state := md.State{ArrayState: test.state}
+			for slot, m := range []struct{ name, flag string }{{"a", test.a}, {"b", test.b}, {"c", test.clone}} {
+				state.Members = append(state.Members, md.MemberState{Name: m.name, Slot: slot, Flags: []string{m.flag}})
+			}
+			got := ""
+			bad := func(name string) bool { return strings.Contains(test.bad, name) }
+			if e := lostMeanwhile("md0", "c", state, []string{"a", "b"}, bad); e != nil {
+				got = reasonCode(e)
+			}
+			if got != test.want {
+				t.Errorf("lostMeanwhile() = %q; want %q", got, test.want)
+			}
+		})
+	}
+}

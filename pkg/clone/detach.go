@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,19 +58,44 @@ func (s *session) mayFail(state md.State) error {
 	m, _ := state.Member(s.drive.Name)
 	switch {
 	case len(left) == 0:
-		return report.Fail(report.Failed, "last-copy", "no other member of %s is in sync: %s stays in, it is the last good copy",
-			s.Array.Name, s.drive.Name)
+		return noneLeft(s.Array.Name, s.drive.Name, state, lost)
 	case len(lost) > 0 && m.InSync():
-		return s.primaryFailed(lost)
+		return primaryFailed(s.Array.Name, s.drive.Name, lost)
 	}
 	s.peer = left[0]
 	return nil
 }
 
-func (s *session) primaryFailed(lost []string) *report.Error {
-	return report.Fail(report.Failed, "primary-failed", "%s of %s failed meanwhile: %s stays in, in its place", join(lost),
-		s.Array.Name, s.drive.Name).
+func primaryFailed(array, drive string, lost []string) *report.Error {
+	return report.Fail(report.Failed, "primary-failed", "%s of %s failed meanwhile: %s stays in, in its place", join(lost), array, drive).
 		Hint("replace what failed; mdclone-early detach takes the clone out when you say so")
+}
+
+// noneLeft says what a clone is worth whose primaries are lost.
+func noneLeft(array, drive string, state md.State, lost []string) *report.Error {
+	if m, _ := state.Member(drive); m.InSync() {
+		return report.Fail(report.Failed, "last-copy", "no other member of %s is in sync: %s stays in, it is the last good copy", array, drive)
+	}
+	return report.Fail(report.Failed, "last-primary", "%s failed meanwhile, and was the last of %s: %s is no complete clone, and nothing "+
+		"was taken out", join(lost), array, drive).
+		Hint("keep both drives as they are and look at the kernel log; once %s can be read again, stop %s, assemble it from there, and a backup "+
+			"copies the rest", join(lost), array)
+}
+
+// lostMeanwhile says that primaries, of those that were there when the session began, are lost; nil if none is. md keeps the
+// last one in its slot, in sync by its word, whatever becomes of it: what tells then are bad blocks and the array's state.
+func lostMeanwhile(array, drive string, state md.State, peers []string, bad func(name string) bool) *report.Error {
+	left, lost := whoIsLeft(state, peers)
+	if m, _ := state.Member(drive); !m.InSync() && (state.ArrayState == "broken" || !slices.ContainsFunc(left, func(n string) bool { return !bad(n) })) {
+		left, lost = nil, peers
+	}
+	switch {
+	case len(lost) == 0:
+		return nil
+	case len(left) == 0:
+		return noneLeft(array, drive, state, lost)
+	}
+	return primaryFailed(array, drive, lost)
 }
 
 // whoIsLeft tells which members of names are still in sync and which are not.

@@ -3,6 +3,7 @@ package clone
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"mdclone/pkg/md"
@@ -52,6 +53,9 @@ func (s *session) finish(ctx context.Context, err error) error {
 	return err
 }
 
+// saysLost are the reasons that name a primary which is lost.
+var saysLost = []string{"primary-failed", "last-copy", "last-primary"}
+
 // afterFailure says which drive is at fault where one is. A clone whose drive has failed is taken out; one that is sound
 // stays as it is.
 func (s *session) afterFailure(err error) error {
@@ -60,13 +64,19 @@ func (s *session) afterFailure(err error) error {
 		return errors.Join(err, e)
 	}
 	code := reasonCode(err)
-	if _, lost := whoIsLeft(state, s.peers); len(lost) > 0 && code != "primary-failed" && code != "last-copy" {
-		err = errors.Join(s.primaryFailed(lost), err)
+	bad := func(name string) bool {
+		b, err := s.Array.BadBlocks(name)
+		return err == nil && b
+	}
+	if lost := lostMeanwhile(s.Array.Name, s.drive.Name, state, s.peers, bad); lost != nil && !slices.Contains(saysLost, code) {
+		err = errors.Join(lost, err)
 	}
 	m, in := state.Member(s.drive.Name)
 	faulty := m.Has("faulty") && code != "bad-blocks" // until those are on disk too, it reads as faulty
 	if _, e := md.ReadDevice(s.drive.Path); in && e == nil && !faulty {
-		s.env.Log.Warnf("%s is still in %s: mdclone-early detach takes it out", s.drive.Name, s.Array.Name)
+		if code := reasonCode(err); code != "last-copy" && code != "last-primary" {
+			s.env.Log.Warnf("%s is still in %s: mdclone-early detach takes it out", s.drive.Name, s.Array.Name)
+		}
 		return err
 	}
 	if code != "drive-failed" {

@@ -69,10 +69,14 @@ func newBitmap(f Facts) string {
 	return fmt.Sprintf("mdadm --grow /dev/%[1]s --bitmap=none, then --bitmap=internal; then a full copy to the clone", f.ArrayName)
 }
 
-// inactiveArray is one that was not started. Of such an array sysfs does not even tell the level.
+// inactiveArray is one that was not started, or has no member left. Of such an array sysfs does not even tell the level.
 func inactiveArray(f Facts) (Verdict, bool) {
 	if f.Array.Active() {
 		return Verdict{}, false
+	}
+	if f.Array.ArrayState == "broken" {
+		return refuse(Unsuitable, "broken", "%s takes no writes any more: the last of its members failed", f.ArrayName).
+			hint("look at the kernel log; as soon as its own disks can be read again, stop it and assemble it from them"), true
 	}
 	return refuse(Unsuitable, "not-active", "%s was not started (%s)", f.ArrayName, f.Array.ArrayState).
 		hint("if /proc/mdstat shows its own disks in it, and no clone, mdadm --run /dev/%s starts it", f.ArrayName), true

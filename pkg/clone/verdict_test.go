@@ -73,6 +73,7 @@ func TestJudge(t *testing.T) {
 		{"a journal", func(f *Facts) { f.Primaries[1].Super.Features |= md.FeatureJournal }, Unsuitable, false, "unfit-features", "", 10 * mib},
 		{"a lockless bitmap", func(f *Facts) { f.Primaries[0].BitmapErr = md.ErrLocklessBitmap }, Unsuitable, false, "lockless-bitmap", "", 10 * mib},
 		{"a broken bitmap", func(f *Facts) { f.Drive.BitmapErr = errors.New("magic") }, Outdated, false, "bad-bitmap", "", 10 * mib},
+		{"its last member failed", func(f *Facts) { f.Array.ArrayState = "broken" }, Unsuitable, false, "broken", "", 10 * mib},
 		{"not started", func(f *Facts) { f.Array, f.Primaries = md.State{ArrayState: "inactive", ComponentSize: 10 * mib}, nil }, Unsuitable, false, "not-active", "", 10 * mib},
 		{"writes are suspended", func(f *Facts) { f.Array.Suspended = true }, Unsuitable, false, "suspended", "", 10 * mib},
 		{"no primary in sync", func(f *Facts) { f.Primaries = nil }, Ahead, false, "no-primary", "", 10 * mib},

@@ -258,7 +258,7 @@ func (s *session) passFinished(want string) error {
 	}
 	// what a failed member could not read counts as different (drivers/md/raid1.c, process_checks, Linux 6.12)
 	if _, lost := whoIsLeft(state, s.peers); len(lost) > 0 {
-		return s.primaryFailed(lost)
+		return primaryFailed(s.Array.Name, s.drive.Name, lost)
 	}
 	last, err := s.Array.Read("last_sync_action")
 	if err != nil {
