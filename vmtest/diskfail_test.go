@@ -39,6 +39,16 @@ func (r *rig) kernelName(dm string) string {
 	return strings.TrimSpace(r.Must("dmsetup", "info", "-c", "--noheadings", "-o", "blkdevname", dm))
 }
 
+// replaced gives the array a new primary in the place of one that failed: md remembers where the old one could not be read.
+func (r *rig) replaced(dm string) {
+	r.t.Helper()
+	dir := "/sys/block/md0/md/dev-" + r.kernelName(dm)
+	r.Script(`dir=` + dir + ` drive=/dev/mapper/` + dm + `; [ ! -e $dir ] || mdadm /dev/md0 --remove $drive
+		while [ -e $dir ]; do :; done
+		mdadm --zero-superblock $drive; mdadm /dev/md0 --add $drive; mdadm --wait /dev/md0 || true
+		until grep -q in_sync $dir/state; do sleep 0.05; done`)
+}
+
 // TestDiskFails: a disk answers every request with an error in the middle of a cycle.
 func TestDiskFails(t *testing.T) {
 	eachGuest(t, func(t *testing.T, suite string) {
@@ -70,15 +80,38 @@ func TestDiskFails(t *testing.T) {
 				}
 				r.tunables()
 				r.break1("vdb", false)
-				// in its place a new one: md remembers where the old one could not be read
-				r.Script(`dir=/sys/block/md0/md/dev-` + r.kernelName("on-vdb") + `; [ ! -e $dir ] || mdadm /dev/md0 --remove /dev/mapper/on-vdb
-					while [ -e $dir ]; do :; done
-					mdadm --zero-superblock /dev/mapper/on-vdb; mdadm /dev/md0 --add /dev/mapper/on-vdb; mdadm --wait /dev/md0 || true
-					test "$(cat /sys/block/md0/md/degraded)" = 0`)
+				r.replaced("on-vdb")
 				r.early(0, "detach")
 				r.equal()
 			})
 		}
+		t.Run("the last primary, copying", func(t *testing.T) {
+			r := r.at(t)
+			r.Script("mdadm /dev/md0 --fail /dev/mapper/on-vdb --remove /dev/mapper/on-vdb 2>/dev/null")
+			run := r.reached(phases[0], func(*vm.Process) {
+				r.break1("vda", true)
+				if got := r.Try("dd", "if=/dev/zero", "of=/dev/mapper/data", "bs=1M", "count=1", "seek=10", "oflag=direct"); got.Code == 0 {
+					t.Error("a write to an array without any member that works succeeded")
+				}
+			})
+			got := r.ended(run, 1)
+			code(t, got, "last-primary")
+			if !got.Attached {
+				t.Errorf("after the last primary failed: %+v; want nothing taken out", got)
+			}
+			r.break1("vda", false)
+			for _, command := range []string{"detach", "backup"} { // not even now, md goes on only after a new start
+				code(t, r.account(3, command), "broken")
+			}
+			for _, dm := range []string{"on-vda", "on-vdc"} {
+				r.Must("test", "-e", "/sys/block/md0/md/dev-"+r.kernelName(dm))
+			}
+			r.tunables()
+			r.Script("dmsetup remove data; mdadm --stop /dev/md0 2>/dev/null; mdadm --assemble /dev/md0 --run /dev/mapper/on-vda 2>/dev/null")
+			r.holder()
+			r.finished()
+			r.replaced("on-vdb")
+		})
 		t.Run("both primaries, the clone attached", func(t *testing.T) {
 			r := r.at(t)
 			r.early(0, "attach")

@@ -33,7 +33,7 @@ const theRun = `run=; for c in /proc/[0-9]*; do
 // reached starts a cycle with 60 MiB to copy, stops it when it is in its phase, has do happen, and lets it go on.
 func (r *rig) reached(p phase, do func(run *vm.Process)) *vm.Process {
 	r.t.Helper()
-	r.write("/dev/mapper/data", 60, 40)
+	r.write(r.top, 60, 40)
 	watch, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", fmt.Sprintf(`echo watching
 		while read -r x < /sys/block/md0/md/%s && [ "$x" != %s ]; do :; done
 		%s
@@ -64,14 +64,14 @@ func (r *rig) reached(p phase, do func(run *vm.Process)) *vm.Process {
 	return run
 }
 
-// killsSuspended kills a run as soon as the device-mapper device on the array is suspended, and fails if it is not then.
-func (r *rig) killsSuspended() *vm.Process {
+// killsIn kills a run as soon as a condition holds, a list of shell commands, and fails if it does not hold then.
+func (r *rig) killsIn(condition string) *vm.Process {
 	r.t.Helper()
 	watch, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", theRun + `
 		echo watching
-		suspended() { read -r x < /sys/class/block/dm-0/dm/suspended; [ "$x" = 1 ]; }
-		until suspended || ! [ -e /proc/$run ]; do :; done
-		suspended; was=$?; kill -9 $run; exit $was`}})
+		within() { ` + condition + `; }
+		until within || ! [ -e /proc/$run ]; do :; done
+		within; was=$?; kill -9 $run; exit $was`}})
 	if err == nil {
 		err = watch.AwaitStdout(r.Context(), "watching")
 	}
@@ -81,10 +81,55 @@ func (r *rig) killsSuspended() *vm.Process {
 	return watch
 }
 
+// The moments of a touch in which a run that dies must not leave the machine hanging.
+const (
+	suspended = `read -r x < /sys/class/block/dm-0/dm/suspended; [ "$x" = 1 ]`
+	freezing  = `grep -qs freeze_super /proc/$run/task/*/stack`
+)
+
+// killedIn kills a run at a moment of the touch that settling begins with, which takes a while then, and returns when the
+// second process has undone what it left.
+func (r *rig) killedIn(moment string, prepare func()) {
+	r.t.Helper()
+	var watch *vm.Process
+	run := r.reached(phases[1], func(*vm.Process) {
+		prepare()
+		r.limit("disk0", 8<<10)
+		watch = r.killsIn(moment)
+	})
+	got, err := watch.Wait(r.Context())
+	r.limit("disk0", 0)
+	if err != nil || got.Code != 0 {
+		r.t.Fatalf("it was not in that moment when it was killed: %v %+v", err, got)
+	}
+	if _, err := run.Wait(r.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	r.Script("while grep -qs undo-when-parent-end[s] /proc/[0-9]*/cmdline; do sleep 0.05; done")
+}
+
 // holder puts a dm device on the array, so that the cycle is one beside a running system.
 func (r *rig) holder() {
 	r.t.Helper()
 	r.Script(`echo "0 $(blockdev --getsz /dev/md0) linear /dev/md0 0" | dmsetup create data`)
+	r.top = "/dev/mapper/data"
+}
+
+// secondRun: while one run works on an array, another is refused and changes nothing.
+func (r *rig) secondRun() {
+	r.t.Helper()
+	settings := func() string {
+		return r.Script(`cd /sys/block/md0/md; grep . sync_speed_min sync_speed_max sync_min sync_max bitmap/time_base dev-*/slot
+			tar -C / -cf - etc/mdclone run/mdclone var/lib/mdclone | md5sum`)
+	}
+	before := settings()
+	for _, command := range []string{"backup", "attach", "detach"} {
+		code(r.t, r.account(3, command), "locked")
+	}
+	r.early(0, "status")
+	if after := settings(); after != before {
+		r.t.Errorf("a second run changed something:\n%s\nbefore:\n%s", after, before)
+	}
 }
 
 // ended waits until a run has ended, requires its exit code, and reads its account.
@@ -100,8 +145,8 @@ func (r *rig) ended(p *vm.Process, want int) clone.Result {
 	return read[clone.Result](r, got.Stdout)
 }
 
-// TestFaultInEachPhase: a signal, or the clone pulled out, in each phase of a cycle. The array is intact, nothing stays
-// changed, and the next run finishes the job incrementally.
+// TestFaultInEachPhase: a second run, a signal, or the clone pulled out, in each phase of a cycle. The array is intact,
+// nothing stays changed, and the next run finishes the job incrementally.
 func TestFaultInEachPhase(t *testing.T) {
 	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 2)
@@ -115,6 +160,9 @@ func TestFaultInEachPhase(t *testing.T) {
 				t.Run(p.name+", "+signal.String(), func(t *testing.T) {
 					r := r.at(t)
 					run := r.reached(p, func(run *vm.Process) {
+						if signal == syscall.SIGINT {
+							r.secondRun()
+						}
 						if err := run.Signal(signal); err != nil {
 							t.Fatal(err)
 						}
@@ -147,19 +195,21 @@ func TestFaultInEachPhase(t *testing.T) {
 		}
 		t.Run("killed while the volume is suspended", func(t *testing.T) {
 			r := r.at(t)
-			var watch *vm.Process
-			run := r.reached(phases[1], func(*vm.Process) {
-				r.limit("disk0", 8<<10) // so that the touch, and with it the suspension, takes a while
-				watch = r.killsSuspended()
-			})
-			if _, err := run.Wait(r.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := watch.Wait(r.Context()); err != nil || got.Code != 0 {
-				t.Fatalf("it was not suspended when it was killed: %v %+v", err, got)
-			}
-			r.limit("disk0", 0)
+			r.killedIn(suspended, func() {})
 			r.write("/dev/mapper/data", 1, 10) // hangs if it still is
+			r.finished()
+		})
+		t.Run("killed while the file system is frozen", func(t *testing.T) {
+			r := r.at(t)
+			r.Script("dmsetup remove data; mkfs.ext4 -q -F /dev/md0; mount /dev/md0 /mnt")
+			r.top = "/mnt/x"
+			r.killedIn(freezing, func() { r.Script("dd if=/dev/urandom of=/mnt/y bs=64k count=1 status=none") })
+			if r.Try("fsfreeze", "--unfreeze", "/mnt").Code == 0 {
+				t.Fatal("the file system was left frozen")
+			}
+			r.write(r.top, 1, 10)
+			r.Script("umount /mnt")
+			r.holder()
 			r.finished()
 		})
 		t.Run("a full /run", func(t *testing.T) {

@@ -16,8 +16,14 @@ import (
 // alone assembles the clone without the primaries, as a machine does that boots from it, and writes so many MiB to it.
 func (r *rig) alone(mib, at int) {
 	r.t.Helper()
+	r.whileAlone(func() { r.write("/dev/md9", mib, at) })
+}
+
+// whileAlone has something happen to /dev/md9, which is the clone without the primaries.
+func (r *rig) whileAlone(do func()) {
+	r.t.Helper()
 	r.Script(`mdadm --stop /dev/md0 2>/dev/null; mdadm --assemble /dev/md9 --run /dev/vdc 2>/dev/null`)
-	r.write("/dev/md9", mib, at)
+	do()
 	r.Script(`mdadm --stop /dev/md9 2>/dev/null`)
 	r.assemble()
 }
@@ -26,7 +32,9 @@ func (r *rig) alone(mib, at int) {
 func TestHeal(t *testing.T) {
 	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
-		r.adopted()
+		r.create()
+		r.chunks("/dev/md0", "32K") // so that there can be thousands of places
+		r.adopt()
 		for _, test := range []struct {
 			name   string
 			events func(r *rig) // after both sides were written
@@ -67,6 +75,23 @@ func TestHeal(t *testing.T) {
 				r.equal()
 			})
 		}
+		t.Run("thousands of places", func(t *testing.T) {
+			r := r.at(t)
+			const places = 2400 // in every other chunk
+			r.whileAlone(func() {
+				r.Script(fmt.Sprintf("for ((i = 0; i < %d; i++)); do echo pwrite -q $((i * 64))k 4k; done | xfs_io -d /dev/md9", places))
+			})
+			r.quiet()
+			before := r.requestsTo("vdb")
+			got := r.account(0, "backup", "--heal")
+			if got.Mode != "healed" || got.DirtyBytes < places*32<<10 || got.DirtyBytes > places*34<<10 || got.MismatchedSectors != 0 {
+				t.Errorf("backup --heal: %+v; want healed, what was written and little more", got)
+			}
+			if n := r.requestsTo("vdb") - before; n > 2*places {
+				t.Errorf("%d writes to a primary for %d places; want one for each, to mark it, and few more", n, places)
+			}
+			r.equal()
+		})
 		t.Run("only what is known to have changed is compared", func(t *testing.T) {
 			r := r.at(t)
 			r.alone(10, 60)
@@ -82,7 +107,7 @@ func TestHeal(t *testing.T) {
 		t.Run("bitmap made anew meanwhile", func(t *testing.T) {
 			r := r.at(t)
 			r.alone(4, 60)
-			r.Script("mdadm --grow /dev/md0 --bitmap=none; mdadm --grow /dev/md0 --bitmap=internal --bitmap-chunk=1M")
+			r.chunks("/dev/md0", "32K")
 			r.quiet()
 			r.untouched(func() {
 				got := r.account(3, "backup", "--heal")
@@ -99,15 +124,19 @@ func TestHeal(t *testing.T) {
 		t.Run("made anew with other chunks on its side", func(t *testing.T) {
 			r := r.at(t)
 			r.alone(4, 60)
-			r.Script(`mdadm --stop /dev/md0 2>/dev/null; mdadm --assemble /dev/md9 --run /dev/vdc 2>/dev/null
-				mdadm --grow /dev/md9 --bitmap=none; mdadm --grow /dev/md9 --bitmap=internal --bitmap-chunk=64K; mdadm --stop /dev/md9`)
-			r.assemble()
+			r.whileAlone(func() { r.chunks("/dev/md9", "64K") })
 			r.quiet()
 			r.untouched(func() { code(t, r.account(3, "backup", "--heal"), "bitmap-remade") })
 			r.account(0, "backup", "--full")
 			r.equal()
 		})
 	})
+}
+
+// chunks makes an array's bitmap anew.
+func (r *rig) chunks(array, size string) {
+	r.t.Helper()
+	r.Script("mdadm --grow " + array + " --bitmap=none; mdadm --grow " + array + " --bitmap=internal --bitmap-chunk=" + size)
 }
 
 // ahead gives the clone, which is out, so many events more than the primaries have.
@@ -129,9 +158,15 @@ func (r *rig) ahead(by int64) {
 }
 
 // writtenTo is how many bytes the guest has written to a disk since it booted.
-func (r *rig) writtenTo(name string) (n int64) {
+func (r *rig) writtenTo(name string) int64 { r.t.Helper(); return 512 * r.stat(name, 7) }
+
+// requestsTo is in how many requests.
+func (r *rig) requestsTo(name string) int64 { r.t.Helper(); return r.stat(name, 5) }
+
+// stat reads a field of a disk's statistics, counted from 1 (Documentation/block/stat.rst).
+func (r *rig) stat(name string, field int) (n int64) {
 	r.t.Helper()
-	if _, err := fmt.Sscan(r.Script("awk '{ print $7 * 512 }' /sys/block/"+name+"/stat"), &n); err != nil {
+	if _, err := fmt.Sscan(r.Script(fmt.Sprintf("awk '{ print $%d }' /sys/block/%s/stat", field, name)), &n); err != nil {
 		r.t.Fatal(err)
 	}
 	return n

@@ -4,6 +4,7 @@ package vmtest
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,8 +12,10 @@ import (
 	"mdclone/vmtest/vm"
 )
 
-// layers are what can lie on an array while a clone is made, each with how it is put there and taken away.
-var layers = []struct{ name, up, down, write string }{
+// layer is what can lie on an array while a clone is made: how it is put there and taken away, and how it is written to.
+type layer struct{ name, up, down, write string }
+
+var layers = []layer{
 	{"nothing", "true", "true", "dd if=/dev/urandom of=/dev/md0 bs=1M count=3 seek=40 oflag=direct status=none"},
 	{"ext4", "mkfs.ext4 -q -F /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
 	{"xfs", "mkfs.xfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
@@ -21,8 +24,9 @@ var layers = []struct{ name, up, down, write string }{
 		"dm", "echo 0 $(blockdev --getsz /dev/md0) linear /dev/md0 0 | dmsetup create top", "dmsetup remove top",
 		"dd if=/dev/urandom of=/dev/mapper/top bs=1M count=3 seek=40 oflag=direct status=none",
 	},
-	{"ext4 on LVM", `wipefs -qa /dev/md0; vgcreate -qy vg0 /dev/md0; lvcreate -qy -Wn -L 200M -n lv vg0; mkfs.ext4 -q /dev/vg0/lv
-		mount /dev/vg0/lv /mnt`, "umount /mnt; vgchange -qan vg0; vgremove -qy vg0; wipefs -qa /dev/md0", inFS},
+	onLVM("ext4", "mkfs.ext4 -q /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt", inFS),
+	onLVM("swap", "mkswap /dev/vg0/lv > /dev/null; swapon /dev/vg0/lv", "swapoff /dev/vg0/lv", inOtherVolume),
+	onLVM("nothing", "true", "true", inOtherVolume),
 	{
 		"ext4 on LUKS", `echo secret | cryptsetup luksFormat -q --key-file=- --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/md0
 		echo secret | cryptsetup open --key-file=- /dev/md0 crypt; mkfs.ext4 -q /dev/mapper/crypt; mount /dev/mapper/crypt /mnt`,
@@ -30,7 +34,25 @@ var layers = []struct{ name, up, down, write string }{
 	},
 }
 
-const inFS = "dd if=/dev/urandom of=/mnt/x bs=1M count=3 conv=fsync status=none"
+// moreLayers are touched as others are: tried on the newest kernel alone, unless there is time.
+var moreLayers = []layer{
+	onLVM("xfs", "mkfs.xfs -q -f /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt", inFS),
+	onLVM("btrfs", "mkfs.btrfs -q -f /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt", inFS),
+}
+
+// onLVM is a layer on a volume of LVM, beside another volume.
+func onLVM(name, up, down, write string) layer {
+	return layer{
+		name + " on LVM", `wipefs -qa /dev/md0; vgcreate -qy vg0 /dev/md0; lvcreate -qy -Wn -L 304M -n lv vg0
+		lvcreate -qy -Wn -L 16M -n other vg0; ` + up,
+		down + "; vgchange -qan vg0; vgremove -qy vg0; wipefs -qa /dev/md0", write,
+	}
+}
+
+const (
+	inFS          = "dd if=/dev/urandom of=/mnt/x bs=1M count=3 conv=fsync status=none"
+	inOtherVolume = "dd if=/dev/urandom of=/dev/vg0/other bs=1M count=3 seek=4 oflag=direct status=none"
+)
 
 // TestLayers runs a cycle under each layer: the touch must have moved Events Cleared past the clone on every disk, and
 // the canary's chunk must be dirty, with nothing frozen or suspended left behind.
@@ -42,7 +64,11 @@ func TestLayers(t *testing.T) {
 		}
 		r.boot(t, func(c *vm.Config) { c.Load = append(c.Load, "xfs", "btrfs", "dm_crypt") })
 		r.adopted()
-		for _, layer := range layers {
+		tried := layers
+		if suite == suites[1] || soaking() {
+			tried = slices.Concat(layers, moreLayers)
+		}
+		for _, layer := range tried {
 			t.Run(layer.name, func(t *testing.T) {
 				r := r.at(t)
 				r.Script(layer.up)

@@ -105,6 +105,8 @@ type rig struct {
 	// state holds the product's configuration and what it remembers, as a root file system would; else they are gone with
 	// the guest.
 	state *vm.Disk
+	// top is what is written to while a cycle runs beside it: a device on the array, or a file.
+	top string
 }
 
 const diskMiB = 160
@@ -183,6 +185,12 @@ func (r *rig) create() {
 func (r *rig) adopted() {
 	r.t.Helper()
 	r.create()
+	r.adopt()
+}
+
+// adopt makes vdc the clone of /dev/md0, and detaches it.
+func (r *rig) adopt() {
+	r.t.Helper()
 	r.early(0, "adopt", "/dev/md0", "/dev/vdc", "--name", "data")
 	r.early(0, "detach")
 }
