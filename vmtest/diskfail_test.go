@@ -88,8 +88,10 @@ func TestDiskFails(t *testing.T) {
 		t.Run("the last primary, copying", func(t *testing.T) {
 			r := r.at(t)
 			r.Script("mdadm /dev/md0 --fail /dev/mapper/on-vdb --remove /dev/mapper/on-vdb 2>/dev/null")
+			r.throttle("vdc", 4*mib) // so that the copy is under way still
 			run := r.reached(phases[0], func(*vm.Process) {
 				r.break1("vda", true)
+				r.throttle("vdc", 0)
 				if got := r.Try("dd", "if=/dev/zero", "of=/dev/mapper/data", "bs=1M", "count=1", "seek=10", "oflag=direct"); got.Code == 0 {
 					t.Error("a write to an array without any member that works succeeded")
 				}
