@@ -97,15 +97,15 @@ func (e expected) forRescue() expected {
 }
 
 // check compares one boot image with what it must hold, or a rescue image.
-func (e expected) check(name string) (found []report.Reason, rescue bool) {
+func (e expected) check(name string) imageReport {
 	image, err := initrd.Read(name, func(p string) bool { return path.Base(p) == "modules.builtin" || p == earlyPath })
 	switch {
 	case err != nil:
-		return unreadable(name, err), path.Base(name) == path.Base(rescueImage)
+		return imageReport{Differences: unreadable(name, err), rescue: path.Base(name) == path.Base(rescueImage)}
 	case exists(image, rescueInImage):
-		return e.forRescue().compareFiles(image), true
+		return imageReport{Differences: e.forRescue().compareFiles(image), rescue: true}
 	}
-	return e.compare(image, versionOf(name)), false
+	return imageReport{Differences: e.compare(image, versionOf(name))}
 }
 
 // compare lists what is wrong in an image; version is its kernel's if it does not tell itself.
@@ -225,15 +225,15 @@ func moduleName(file string) string {
 }
 
 // leftovers lists what of mdclone is in a boot image.
-func leftovers(name string) (found []report.Reason, rescue bool) {
+func leftovers(name string) (found imageReport) {
 	image, err := initrd.Read(name, nil)
 	if err != nil {
-		return unreadable(name, err), false
+		return imageReport{Differences: unreadable(name, err)}
 	}
 	for _, file := range slices.Sorted(maps.Keys(image.Files())) {
 		if strings.Contains(file, "mdclone") {
-			found = append(found, report.Reason{Code: "left", Text: "/" + file + " is still in it"})
+			found.Differences = append(found.Differences, report.Reason{Code: "left", Text: "/" + file + " is still in it"})
 		}
 	}
-	return found, false
+	return found
 }

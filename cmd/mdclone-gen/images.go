@@ -71,22 +71,20 @@ func (a *app) bootImages(m machine, named []string) ([]string, error) {
 	return images, nil
 }
 
-// checkImages runs check on every boot image of the machine, or on those named, and prints what it finds. check tells of a
-// rescue image that it is one.
-func (a *app) checkImages(m machine, named []string, doc *document, check func(image string) (found []report.Reason, rescue bool)) error {
+// checkImages runs check on every boot image of the machine, or on those named, and prints what it finds.
+func (a *app) checkImages(m machine, named []string, doc *document, check func(image string) imageReport) error {
 	images, err := a.bootImages(m, named)
 	if err != nil {
 		return err
 	}
 	for _, image := range images {
-		found, rescue := check(image)
-		if found == nil {
-			found = []report.Reason{}
+		r := check(image)
+		if r.Differences == nil {
+			r.Differences = []report.Reason{}
 		}
-		doc.Images = append(doc.Images, imageReport{
-			Image: image, OK: len(found) == 0, Differences: found, rescue: rescue,
-		})
-		for _, f := range found {
+		r.Image, r.OK = image, len(r.Differences) == 0
+		doc.Images = append(doc.Images, r)
+		for _, f := range r.Differences {
 			doc.Reasons = append(doc.Reasons, report.Reason{Code: f.Code, Text: image + ": " + f.Text})
 		}
 	}

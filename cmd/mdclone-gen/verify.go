@@ -90,8 +90,7 @@ func (a *app) staleRescue(m machine, arrays []config.Array) error {
 	if err != nil {
 		return err
 	}
-	found, _ := want.check(m.path(rescueImage))
-	for _, r := range found {
+	for _, r := range want.check(m.path(rescueImage)).Differences {
 		a.log.Warnf("%s: %s; make it again: %s", m.path(rescueImage), r.Text, rescueRecipe(m, m.path(rescueImage)))
 	}
 	return nil
