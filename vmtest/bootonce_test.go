@@ -12,69 +12,76 @@ import (
 	"mdclone/vmtest/vm"
 )
 
-// peek keeps what the initramfs has of the ledger.
+// peek keeps what the initramfs was given of the ledger, and GRUB's environment as GRUB has left it.
 const peek = `#!/bin/sh
-[ "$1" = prereqs ] || [ ! -d /var/lib/mdclone ] || cp -a /var/lib/mdclone /run/peek
+[ "$1" = prereqs ] && exit
+[ ! -d /var/lib/mdclone ] || cp -a /var/lib/mdclone /run/peek
+[ ! -e $rootmnt/boot/grub/grubenv ] || cp $rootmnt/boot/grub/grubenv /run/grubenv
 `
 
-// grubRig is a full machine with GRUB, and a disk from which it starts by itself.
-type grubRig struct {
-	*Machine
-	l    *vm.Lab
-	conf vm.Config // of its starts by itself
-	boot string    // the guest's name of that disk
+// wholeIfChosen has the boot that makes the clone be a whole one, with systemd and all its units.
+const wholeIfChosen = `sed -i '1a! grep -q mdclone=backup /proc/cmdline || exec /sbin/init' /usr/local/sbin/light`
+
+// A loaderRig is a full machine with a clone that starts by itself, by a boot loader on a disk of its own.
+type loaderRig struct {
+	*offline
+	l     *vm.Lab
+	conf  vm.Config // of its starts by itself
+	boot  string    // the guest's name of that disk's partition
+	after string    // a script that is run after each start
 }
 
 // newGrubRig starts it once from the outside, as an installer would, runs the script before where $BOOT is GRUB's disk, and
-// sets GRUB up.
-func newGrubRig(t *testing.T, suite, before string) *grubRig {
+// sets GRUB up. Its clone is not plugged in.
+func newGrubRig(t *testing.T, suite, before string) *loaderRig {
 	t.Helper()
-	r := &grubRig{l: Lab(t)}
+	r := &loaderRig{l: Lab(t)}
 	base, err := r.l.GrubMachine(t.Context(), suite, append([]vm.File{
-		{Path: "/etc/mdclone/root.conf", Data: []byte("array = " + vm.MachineArray + "\nclone = 00000000:11111111:22222222:33333333\n")},
 		{Path: "/etc/initramfs-tools/scripts/init-bottom/peek", Mode: 0o755, Data: []byte(peek)},
-		{Path: "/etc/default/grub.d/light.cfg", Data: []byte("GRUB_CMDLINE_LINUX_DEFAULT='" + vm.LightArg + " mdclone.clone-wait=1'\n")},
-		vm.Light,
+		{Path: "/etc/default/grub.d/light.cfg", Data: []byte("GRUB_CMDLINE_LINUX_DEFAULT='" + vm.LightArg +
+			" mdclone.clone-wait=1 mdclone.verify=changed'\n")},
 		{Path: "/var/lib/mdclone/ledger/feed.json", Data: []byte("{}\n")},
 	}, productFiles(t, r.l)...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.conf, err = base.Config(t.Context(), t.TempDir()); err != nil {
-		t.Fatal(err)
-	}
+	conf, disks := bootCase{disks: strings.Fields(both), args: []string{vm.LightArg}}.config(t, base)
 	disk, err := vm.NewBootDisk(t.TempDir(), "boot")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.conf.Disks = append(r.conf.Disks, disk)
-	outside := r.conf
-	outside.Args = append(slices.Clone(r.conf.Args), vm.LightArg)
-	r.conf.Args, r.conf.Firmware = nil, true
-	r.Machine = BootIn(t, r.l, outside)
-	if r.boot, err = r.DiskName(r.Context(), disk.Serial); err != nil {
-		t.Fatal(err)
-	}
-	r.Script("BOOT=/dev/" + r.boot + "\n" + before + `
+	conf.Disks = append(conf.Disks, disk)
+	r.offline = &offline{&rig{Machine: BootIn(t, r.l, conf)}, disks}
+	boot := "/dev/" + r.name(disk.Serial)
+	r.boot = boot + "1"
+	r.Script("BOOT=" + boot + "\n" + before + `
 		grub-install --target=i386-pc $BOOT >&2
 		update-grub >&2
 		grub-script-check /boot/grub/grub.cfg`)
+	r.conf = conf
+	r.conf.Args, r.conf.Firmware = nil, true
 	return r
 }
 
-// restart ends the machine, which runs nothing but the tests' agent, and starts it through GRUB, which does not read a file
-// system's journal.
-func (r *grubRig) restart(t *testing.T) {
+// stop ends the machine so that a boot loader, which does not read a file system's journal, finds all that was written.
+func (r *loaderRig) stop(t *testing.T) {
 	t.Helper()
-	r.Script("sync; mount -o remount,ro /")
+	r.Script("sync; [ -d /run/systemd/system ] || mount -o remount,ro /") // systemd does that itself
 	if err := r.PowerOff(r.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// restart ends the machine and lets it start by itself.
+func (r *loaderRig) restart(t *testing.T) {
+	t.Helper()
+	r.stop(t)
 	r.Machine = BootIn(t, r.l, r.conf)
+	r.Script(r.after)
 }
 
 // choose runs boot-once backup, which must say who clears the choice, and returns what it adds to the command line.
-func (r *grubRig) choose(clearedBy string) string {
+func (r *loaderRig) choose(clearedBy string) string {
 	r.t.Helper()
 	var said struct {
 		Next struct {
@@ -93,7 +100,7 @@ func (r *grubRig) choose(clearedBy string) string {
 }
 
 // undo takes the choice back, of which nothing must stay.
-func (r *grubRig) undo() {
+func (r *loaderRig) undo() {
 	r.t.Helper()
 	r.Must("mdclone-gen", "boot-once", "backup", "--undo")
 	if got := r.env(); strings.Contains(got, "mdclone") {
@@ -101,21 +108,28 @@ func (r *grubRig) undo() {
 	}
 }
 
-func (r *grubRig) env() string { r.t.Helper(); return r.Must("grub-editenv", "-", "list") }
+func (r *loaderRig) env() string { r.t.Helper(); return r.Must("grub-editenv", "-", "list") }
 
-func (r *grubRig) cmdline() string { r.t.Helper(); return strings.TrimSpace(r.File("/proc/cmdline")) }
+// cmdline is the kernel's, without the initrds, which systemd-boot puts before it.
+func (r *loaderRig) cmdline() string {
+	r.t.Helper()
+	initrd := func(word string) bool { return strings.HasPrefix(word, "initrd=") }
+	return strings.Join(slices.DeleteFunc(strings.Fields(r.File("/proc/cmdline")), initrd), " ")
+}
 
 // chosenEnv is what marks the choice in GRUB's environment.
 const chosenEnv = "next_entry=mdclone-backup\n"
 
 // TestBootOnce boots a machine through GRUB, which is on LVM on RAID1 as everything else: the menu entry that is chosen for
-// one boot, with the ledger in a second initrd; that GRUB does not forget the choice there; and the normal boot after it was
-// taken back.
+// one boot, with the ledger in a second initrd, makes the clone; GRUB does not forget the choice there, the machine's own unit
+// does; and the boot after that is a normal one.
 func TestBootOnce(t *testing.T) {
 	anySuite(t, func(t *testing.T, suite string) {
-		r := newGrubRig(t, suite, "")
+		r := newGrubRig(t, suite, wholeIfChosen)
 		added := r.choose("system")
+		r.conf.Disks = append(r.conf.Disks, r.disks[vm.CloneSerial])
 		r.restart(t)
+		r.settled()
 		chosen := r.cmdline()
 		if !strings.HasSuffix(chosen, added) {
 			t.Errorf("the kernel's command line is %q; want %q at its end", chosen, added)
@@ -123,10 +137,14 @@ func TestBootOnce(t *testing.T) {
 		if got := r.File("/run/peek/ledger/feed.json"); got != "{}\n" {
 			t.Errorf("the ledger in the initramfs has %q; want what was in the root file system", got)
 		}
-		if got := r.env(); !strings.Contains(got, chosenEnv) {
-			t.Errorf("GRUB's environment after the boot: %q; want the choice still there: else GRUB can write, and this shows nothing", got)
+		if got := r.File("/run/grubenv"); !strings.Contains(got, chosenEnv) {
+			t.Errorf("GRUB's environment in the boot: %q; want the choice still there: else GRUB can write, and this shows nothing", got)
 		}
-		r.undo()
+		if got := r.env(); strings.Contains(got, "mdclone") {
+			t.Errorf("GRUB's environment after the boot: %q; want nothing of the choice, which the unit clears", got)
+		}
+		r.nothingBefore(t)
+		r.outcome(t, offlineCase{whole: true})
 		r.restart(t)
 		if got, want := r.cmdline(), strings.TrimSuffix(chosen, added); got != want {
 			t.Errorf("the command line of the boot after it is %q; want that of the chosen one without what was added, %q", got, want)
@@ -147,7 +165,7 @@ func TestBootOnceIsForgotten(t *testing.T) {
 	if got := r.cmdline(); !strings.HasSuffix(got, added) {
 		t.Errorf("the kernel's command line is %q; want %q at its end", got, added)
 	}
-	r.Script("mount /dev/" + r.boot + "1 /boot/grub")
+	r.Script("mount " + r.boot + " /boot/grub")
 	if got := r.env(); strings.Contains(got, chosenEnv) {
 		t.Errorf("GRUB's environment after the boot: %q; want the choice cleared", got)
 	}

@@ -24,6 +24,7 @@ type offlineCase struct {
 	do    func(offline, *testing.T) // what a person does, before the machine is up
 	code  report.Code               // of the outcome
 	why   string                    // among its reasons
+	whole bool                      // up to systemd, with the unit that reports, not only to the tests' own init
 	on    where
 }
 
@@ -37,7 +38,7 @@ type offline struct {
 const looking, cloning = "Enter ends that and boots", "making the clone"
 
 var offlineCases = []offlineCase{
-	{name: "cloned", state: "syncing", disks: strings.Fields(last), shell: "mount", do: offline.atTheRelease, on: everySystem},
+	{name: "cloned", state: "syncing", disks: strings.Fields(last), shell: "mount", do: offline.atTheRelease, whole: true, on: everySystem},
 	{
 		name: "absent", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=3"},
 		code: report.NoDrive, why: "no-drive",
@@ -94,7 +95,10 @@ func TestOfflineBoot(t *testing.T) {
 }
 
 func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine) {
-	boot := bootCase{disks: c.disks, args: append([]string{"mdclone=backup", "mdclone.verify=changed", vm.LightArg}, c.args...)}
+	boot := bootCase{disks: c.disks, args: append([]string{"mdclone=backup", "mdclone.verify=changed"}, c.args...)}
+	if !c.whole {
+		boot.args = append(boot.args, vm.LightArg)
+	}
 	if c.shell != "" {
 		boot.args = append(boot.args, vm.ShellAt(system, c.shell)...)
 	}
@@ -117,6 +121,9 @@ func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine
 		t.Errorf("the array is %s; want 01-", got)
 	}
 	r.nothingBefore(t)
+	if c.whole {
+		r.reported(t)
+	}
 	if c.code >= 0 {
 		r.outcome(t, c)
 	} else {
@@ -144,6 +151,35 @@ func (r offline) nothingBefore(t *testing.T) {
 	}
 }
 
+// reported requires that the machine's own unit has put what came of it into the journal, the history and the ledger, before
+// any other command could.
+func (r offline) reported(t *testing.T) {
+	t.Helper()
+	r.settled()
+	const unit, handedOver = "mdclone-report.service", "/run/mdclone/var"
+	if got := r.Must("systemctl", "show", "--property=ActiveState,Result", unit); got != "Result=success\nActiveState=active\n" {
+		t.Errorf("%s: %q; want it active, after a success", unit, got)
+	}
+	const want = "the clone was made before anything was started; it is detached"
+	if got := r.Must("journalctl", "--boot", "--unit="+unit, "--priority=notice", "--output=cat"); strings.TrimSpace(got) != want {
+		t.Errorf("the journal has, as a notice or worse, %q; want %q", got, want)
+	}
+	if got := r.File("/var/lib/mdclone/history.jsonl"); strings.Count(got, "\n") != 1 || !strings.Contains(got, `"offline":true`) {
+		t.Errorf("the history is\n%s\nwant the one clone that was made, offline", got)
+	}
+	entry := read[clone.Entry](r.rig, r.Script("cat /var/lib/mdclone/ledger/*.json"))
+	left := readMember(t, r.disks[vm.CloneSerial].Path)
+	if !entry.Complete || entry.Clone != left.Super.Device || !entry.Untouched(left) || entry.DetachedAt.IsZero() {
+		t.Errorf("the ledger has %+v; want the clone, complete, as it was left", entry)
+	}
+	if got := r.Script("find " + handedOver + " -type f"); got != "" {
+		t.Errorf("there is still %s; want all of it taken over", got)
+	}
+}
+
+// settled waits until systemd has no unit to start any more.
+func (r offline) settled() { r.t.Helper(); r.Try("systemctl", "is-system-running", "--wait") }
+
 // noOutcome requires that the program came to no end, and that a later stage has released the array.
 func (r offline) noOutcome(t *testing.T) {
 	t.Helper()
@@ -165,7 +201,11 @@ type told struct {
 // outcome requires that the running system is told what came of it.
 func (r offline) outcome(t *testing.T, c offlineCase) (o told) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(r.File("/run/mdclone/boot.json")), &o); err != nil {
+	file := "/run/mdclone/boot.json"
+	if c.whole { // it was told already
+		file = "/run/mdclone/reported-boot.json"
+	}
+	if err := json.Unmarshal([]byte(r.File(file)), &o); err != nil {
 		t.Fatal(err)
 	}
 	if o.Code != c.code {

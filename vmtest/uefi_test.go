@@ -10,14 +10,6 @@ import (
 	"mdclone/vmtest/vm"
 )
 
-// A uefiRig is a full machine with a clone that UEFI starts through systemd-boot, on a disk of its own.
-type uefiRig struct {
-	*offline
-	l    *vm.Lab
-	conf vm.Config // of its starts by itself
-	esp  string    // the guest's name of that partition
-}
-
 // putLoader puts systemd-boot onto the disk $ESP, as bootctl and kernel-install would. Its entry has no sort-key, as of those
 // that are written by hand.
 const putLoader = `
@@ -33,10 +25,11 @@ printf 'title machine\nlinux /machine/vmlinuz\ninitrd /machine/initrd\noptions %
 echo 'timeout 0' > /boot/efi/loader/loader.conf
 `
 
-// newUEFIRig starts it once from the outside, as an installer would, to put the loader onto its disk.
-func newUEFIRig(t *testing.T, suite string) *uefiRig {
+// newUEFIRig is a machine that UEFI starts through systemd-boot, its clone plugged in. It starts it once from the outside, as an
+// installer would, to put the loader onto its disk.
+func newUEFIRig(t *testing.T, suite string) *loaderRig {
 	t.Helper()
-	u := &uefiRig{l: Lab(t)}
+	u := &loaderRig{l: Lab(t)}
 	base, err := u.l.Cloned(t.Context(), suite, vm.Layout{}, productFiles(t, u.l), vm.UEFIPackages...)
 	if err != nil {
 		t.Fatal(err)
@@ -46,9 +39,10 @@ func newUEFIRig(t *testing.T, suite string) *uefiRig {
 	esp.Device = map[string]any{"bootindex": 1}
 	conf.Disks = append(conf.Disks, esp)
 	u.offline = &offline{&rig{Machine: BootIn(t, u.l, conf)}, disks}
-	disk := u.name(esp.Serial)
-	u.esp = "/dev/" + disk + "1"
-	u.Script("ESP=/dev/" + disk + " OPTIONS='" + conf.CommandLine() + "'\n" + putLoader + "umount /boot/efi; echo current > " + vm.Generation)
+	disk := "/dev/" + u.name(esp.Serial)
+	u.boot = disk + "1"
+	u.after = "mount -t efivarfs efivarfs /sys/firmware/efi/efivars; mount " + u.boot + " /boot/efi"
+	u.Script("ESP=" + disk + " OPTIONS='" + conf.CommandLine() + "'\n" + putLoader + "umount /boot/efi; echo current > " + vm.Generation)
 	u.conf = conf
 	u.conf.Args, u.conf.Firmware = nil, true
 	firmware, err := u.l.UEFI(t.Context(), suite, t.TempDir())
@@ -59,24 +53,6 @@ func newUEFIRig(t *testing.T, suite string) *uefiRig {
 	return u
 }
 
-// restart ends the machine and starts it through its firmware.
-func (u *uefiRig) restart(t *testing.T) {
-	t.Helper()
-	u.Script("sync; mount -o remount,ro /")
-	if err := u.PowerOff(u.Context()); err != nil {
-		t.Fatal(err)
-	}
-	u.Machine = BootIn(t, u.l, u.conf)
-	u.Script("mount -t efivarfs efivarfs /sys/firmware/efi/efivars; mount " + u.esp + " /boot/efi")
-}
-
-// cmdline is the kernel's, without the initrds, which systemd-boot puts before it.
-func (u *uefiRig) cmdline() string {
-	u.t.Helper()
-	initrd := func(word string) bool { return strings.HasPrefix(word, "initrd=") }
-	return strings.Join(slices.DeleteFunc(strings.Fields(u.File("/proc/cmdline")), initrd), " ")
-}
-
 // TestBootOnceSystemdBoot has a machine that systemd-boot starts make its clone at the next boot, and only at that.
 func TestBootOnceSystemdBoot(t *testing.T) {
 	t.Parallel()
@@ -84,8 +60,7 @@ func TestBootOnceSystemdBoot(t *testing.T) {
 		u := newUEFIRig(t, suite)
 		u.restart(t)
 		normal := u.cmdline()
-		g := grubRig{Machine: u.Machine}
-		added := g.choose("loader")
+		added := u.choose("loader")
 		u.restart(t)
 		if got := u.cmdline(); got != normal+added {
 			t.Errorf("the kernel's command line is %q; want %q and %q", got, normal, added)
@@ -110,16 +85,7 @@ func TestBootOnceSystemdBoot(t *testing.T) {
 func TestRescueMediumByUEFI(t *testing.T) {
 	t.Parallel()
 	u := newUEFIRig(t, suites[1])
-	usb := NewDisk(t, "usb", 128)
-	drive := u.Plugged(usb)
-	u.Script("mdclone-gen rescue --output /var/tmp/r.img --iso /var/tmp/r.iso >&2; dd if=/var/tmp/r.iso of=/dev/" + drive +
-		" bs=1M conv=fsync status=none; sync; mount -o remount,ro /")
-	if err := u.PowerOff(u.Context()); err != nil {
-		t.Fatal(err)
-	}
-	usb.Device = map[string]any{"bootindex": 1}
-	u.conf.Disks = append([]vm.Disk{usb}, u.conf.Disks[:2]...)
-	r := offline{rig: &rig{Machine: LaunchIn(t, u.l, u.conf)}}
+	r := offline{rig: &rig{Machine: LaunchIn(t, u.l, u.medium(t))}}
 	r.await(t, asked)
 	r.enter(t, "4") // the shell
 	r.enter(t, `[ -d /sys/firmware/efi ] && echo "by$((1)) UEFI"`)

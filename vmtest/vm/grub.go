@@ -25,10 +25,10 @@ func grubDefault() File {
 		"GRUB_TERMINAL=serial\nGRUB_SERIAL_COMMAND=\"serial\"\nGRUB_CMDLINE_LINUX=\"" + strings.Join(args, " ") + "\"\n")}
 }
 
-// GrubMachine is Machine with GRUB's packages. For a start by itself (Config.Firmware) it needs a disk to which GRUB is
-// installed, a NewBootDisk: its own disks have no place for it.
+// GrubMachine is Cloned with GRUB's packages, and files besides. For a start by itself (Config.Firmware) it needs a disk to
+// which GRUB is installed, a NewBootDisk: its own disks have no place for it.
 func (l *Lab) GrubMachine(ctx context.Context, suite string, files ...File) (Machine, error) {
-	return l.machine(ctx, suite, Layout{}, members, append([]File{grubDefault()}, files...), "-more", grubPackages...)
+	return l.Cloned(ctx, suite, Layout{}, append([]File{grubDefault()}, files...), grubPackages...)
 }
 
 // NewBootDisk makes an empty disk in dir with an MBR and one partition, which leaves the gap of 1 MiB for GRUB; a BIOS starts
