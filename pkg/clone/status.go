@@ -234,8 +234,12 @@ func (t *Target) Check(path string) (Drive, Verdict, error) {
 	if err != nil {
 		return d, Verdict{}, err
 	}
-	if !t.Configured {
-		f.Recorded = f.looksLikeClone() // nothing is recorded, and the user named it
+	if len(t.Conf.Clones) == 0 && d.Member != nil {
+		if !f.looksLikeClone() {
+			t.env.Log.Warnf("%s is not write-mostly, as a clone is: one of the array's own disks? A backup takes it only once it is recorded",
+				d.Name)
+		}
+		f.Recorded = true // nothing is recorded, and the question is what the bitmaps say of it
 	}
 	return d, t.advise(Judge(f), d), nil
 }
