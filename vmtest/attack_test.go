@@ -27,6 +27,7 @@ func TestAttacks(t *testing.T) {
 			{"power cuts", true, powerCuts},
 			{"cut joins", true, cutJoins},
 			{"while it is away", false, whileAway},
+			{"rows", true, rows},
 		} {
 			if !a.newest() || group.newest {
 				t.Run(group.name, func(t *testing.T) { group.do(t, a) })

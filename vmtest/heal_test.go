@@ -50,7 +50,9 @@ func TestHeal(t *testing.T) {
 				r.quiet()
 				test.events(r)
 				r.untouched(func() {
-					code(t, r.account(3, "backup"), "ran-alone")
+					refused := r.account(3, "backup")
+					code(t, refused, "ran-alone")
+					code(t, refused, "own-writes")
 					got := r.early(3, "check", "/dev/vdc")
 					if !strings.Contains(got.Stderr, "--heal") {
 						t.Errorf("check says %q; want a hint of --heal", got.Stderr)

@@ -138,8 +138,16 @@ func TestUnfitDrives(t *testing.T) {
 				r.at(t).Script("mdadm /dev/md0 --remove " + drive + " 2>/dev/null")
 			})
 		})
-		t.Run("small requests under a holder", func(t *testing.T) {
+		t.Run("a primary that md wants to replace", func(t *testing.T) {
+			r.at(t).Script("echo want_replacement > /sys/block/md0/md/dev-vda/state")
+			adopt(t, "/dev/vdc", "want-replacement")
+			r.at(t).Script("echo -want_replacement > /sys/block/md0/md/dev-vda/state")
+		})
+		t.Run("small requests under a holder, under a file system", func(t *testing.T) {
 			with(t, "usb-clone", diskMiB, func(d *vm.Disk) { d.Bus = vm.USB }, func(drive string) {
+				r.at(t).Script("mkfs.ext4 -q /dev/md0; mount /dev/md0 /mnt")
+				adopt(t, drive, "array-limit")
+				r.at(t).Script("umount /mnt; wipefs -qa /dev/md0")
 				adoptUnderHolder(r.at(t), drive, func() { adopt(t, drive, "holder-limit") })
 			})
 		})
