@@ -19,8 +19,10 @@ const peek = `#!/bin/sh
 [ ! -e $rootmnt/boot/grub/grubenv ] || cp $rootmnt/boot/grub/grubenv /run/grubenv
 `
 
-// wholeIfChosen has the boot that makes the clone be a whole one, with systemd and all its units.
-const wholeIfChosen = `sed -i '1a! grep -q mdclone=backup /proc/cmdline || exec /sbin/init' /usr/local/sbin/light`
+// wholeIfChosen has the boot that makes the clone be a whole one, with systemd and all its units. The file is written in place:
+// it runs, and could not be gone before the file system is read-only.
+const wholeIfChosen = `sed '1a! grep -q mdclone=backup /proc/cmdline || exec /sbin/init' /usr/local/sbin/light > /run/light
+cat /run/light > /usr/local/sbin/light`
 
 // A loaderRig is a full machine with a clone that starts by itself, by a boot loader on a disk of its own.
 type loaderRig struct {
