@@ -95,6 +95,9 @@ func (a *adoption) examineMember() error {
 	if a.facts.Attached.Spare() {
 		return err.Hint("a spare becomes the clone with: mdclone-early adopt --overwrite %s %s", a.Array.Path(), a.drive.Path)
 	}
+	if a.facts.Recorded {
+		return err.Hint("it is its clone already: mdclone-early detach takes it out")
+	}
 	return err.Hint("a clone is a drive of its own: adopt another, or one that you have taken out of the array")
 }
 
