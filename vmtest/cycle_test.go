@@ -98,7 +98,7 @@ func TestOffline(t *testing.T) {
 // does not count.
 func (r *rig) flushed(detach func()) {
 	r.t.Helper()
-	r.Script(`mount -t tracefs tracefs /sys/kernel/tracing; cd /sys/kernel/tracing; echo p:gone md_kick_rdev_from_array > kprobe_events
+	r.Script(`mount -t tracefs tracefs /sys/kernel/tracing; cd /sys/kernel/tracing; echo p:gone bd_unlink_disk_holder > kprobe_events
 		IFS=: read -r major minor < /sys/block/vdc/dev; echo "dev == $((major << 20 | minor))" > events/block/block_rq_issue/filter
 		echo 1 > events/block/block_rq_issue/enable; echo 1 > events/kprobes/gone/enable`)
 	detach()
