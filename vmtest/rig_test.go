@@ -331,7 +331,8 @@ func (r *rig) sums() []uint64 {
 var seed = maphash.MakeSeed()
 
 // quiet waits until md has nothing more to write by itself: the superblocks are clean, and the bits are clear or, with a
-// slot empty, stay as they are.
+// slot empty, stay as they are. A guest with 6.1 once did not come to that in ten minutes: so after a while it prints what it
+// waits for, and asks md.
 func (r *rig) quiet() {
 	r.t.Helper()
 	r.Script(`sync
@@ -339,12 +340,22 @@ func (r *rig) quiet() {
 			[ -e $a/sync_action ] || continue
 			tick=; [ "$(cat $a/degraded)" = 0 ] && [ -e $a/bitmap/time_base ] && tick=$(cat $a/bitmap/time_base) && echo 1 > $a/bitmap/time_base
 			member=/dev/$(basename "$(ls -d $a/dev-* | head -n1)" | sed s/dev-//)
+			turn=0
 			until [ "$(cat $a/array_state)" = clean ] && { [ "$(cat $a/degraded)" != 0 ] || [ -z "$tick" ] || mdadm -X $member | grep -q ' 0 dirty'; }
-			do sleep 0.1; done
+			do
+				sleep 0.1
+				turn=$((turn + 1))
+				[ $((turn % 300)) = 0 ] || continue
+				echo "after $turn turns: $(cat $a/array_state), $(cat $a/degraded) missing"
+				{ echo clean > $a/array_state; echo idle > $a/sync_action; } 2>/dev/null || true # the second wakes md's thread
+			done
 			[ -z "$tick" ] || echo $tick > $a/bitmap/time_base
 		done
 		stats() { cat /sys/block/vd*/stat | awk '{ n += $7 } END { print n }'; }
-		last=; same=0; while [ $same -lt 12 ]; do now=$(stats); [ "$now" = "$last" ] && same=$((same + 1)) || same=0; last=$now; sleep 0.1; done`)
+		last=; same=0; turn=0; while [ $same -lt 12 ]; do
+			now=$(stats); [ "$now" = "$last" ] && same=$((same + 1)) || same=0; last=$now; sleep 0.1
+			turn=$((turn + 1)); [ $((turn % 300)) != 0 ] || echo "after $turn turns: $now sectors written"
+		done`)
 }
 
 // untouched runs do on a quiet array and requires that not one byte of any disk changed meanwhile.
