@@ -213,7 +213,7 @@ func (j job) finishes(r *rig) {
 // TestSignals is the campaign with signals: a run that is interrupted at any moment says so, has the clone out when it ends,
 // and has changed nothing for good; one that is killed leaves what the next run puts right.
 func TestSignals(t *testing.T) {
-	seed, n := campaignSeed(t), campaignCuts(t)
+	seed, n := campaignSeed(t), (campaignCuts(t)+1)/2
 	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		r.adopted()

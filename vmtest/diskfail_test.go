@@ -85,38 +85,9 @@ func TestDiskFails(t *testing.T) {
 				r.equal()
 			})
 		}
-		t.Run("the last primary, copying", func(t *testing.T) {
-			if !soaking() {
-				t.Skip("a sync that md ended is given a minute to go on")
-			}
-			r := r.at(t)
-			r.Script("mdadm /dev/md0 --fail /dev/mapper/on-vdb --remove /dev/mapper/on-vdb 2>/dev/null")
-			r.throttle("vdc", 4*mib) // so that the copy is under way still
-			run := r.reached(phases[0], func(*vm.Process) {
-				r.break1("vda", true)
-				r.throttle("vdc", 0)
-				if got := r.Try("dd", "if=/dev/zero", "of=/dev/mapper/data", "bs=1M", "count=1", "seek=10", "oflag=direct"); got.Code == 0 {
-					t.Error("a write to an array without any member that works succeeded")
-				}
-			})
-			got := r.ended(run, 1)
-			code(t, got, "last-primary")
-			if !got.Attached {
-				t.Errorf("after the last primary failed: %+v; want nothing taken out", got)
-			}
-			r.break1("vda", false)
-			for _, command := range []string{"detach", "backup"} { // not even now, md goes on only after a new start
-				code(t, r.account(3, command), "broken")
-			}
-			for _, dm := range []string{"on-vda", "on-vdc"} {
-				r.Must("test", "-e", "/sys/block/md0/md/dev-"+r.kernelName(dm))
-			}
-			r.tunables()
-			r.Script("dmsetup remove data; mdadm --stop /dev/md0 2>/dev/null; mdadm --assemble /dev/md0 --run /dev/mapper/on-vda 2>/dev/null")
-			r.holder()
-			r.finished()
-			r.replaced("on-vdb")
-		})
+		if soaking() { // a sync that md ended is given a minute to go on
+			t.Run("the last primary, copying", func(t *testing.T) { r.at(t).lastPrimaryFails(t) })
+		}
 		t.Run("both primaries, the clone attached", func(t *testing.T) {
 			r := r.at(t)
 			r.early(0, "attach")
@@ -132,4 +103,34 @@ func TestDiskFails(t *testing.T) {
 			r.write("/dev/mapper/data", 1, 12) // and the array still takes writes
 		})
 	})
+}
+
+// lastPrimaryFails: the clone that is being copied to is no mirror yet, and nothing is taken out or called whole.
+func (r *rig) lastPrimaryFails(t *testing.T) {
+	r.Script("mdadm /dev/md0 --fail /dev/mapper/on-vdb --remove /dev/mapper/on-vdb 2>/dev/null")
+	r.throttle("vdc", 4*mib) // so that the copy is under way still
+	run := r.reached(phases[0], func(*vm.Process) {
+		r.break1("vda", true)
+		r.throttle("vdc", 0)
+		if got := r.Try("dd", "if=/dev/zero", "of=/dev/mapper/data", "bs=1M", "count=1", "seek=10", "oflag=direct"); got.Code == 0 {
+			t.Error("a write to an array without any member that works succeeded")
+		}
+	})
+	got := r.ended(run, 1)
+	code(t, got, "last-primary")
+	if !got.Attached {
+		t.Errorf("after the last primary failed: %+v; want nothing taken out", got)
+	}
+	r.break1("vda", false)
+	for _, command := range []string{"detach", "backup"} { // not even now, md goes on only after a new start
+		code(t, r.account(3, command), "broken")
+	}
+	for _, dm := range []string{"on-vda", "on-vdc"} {
+		r.Must("test", "-e", "/sys/block/md0/md/dev-"+r.kernelName(dm))
+	}
+	r.tunables()
+	r.Script("dmsetup remove data; mdadm --stop /dev/md0 2>/dev/null; mdadm --assemble /dev/md0 --run /dev/mapper/on-vda 2>/dev/null")
+	r.holder()
+	r.finished()
+	r.replaced("on-vdb")
 }

@@ -8,8 +8,8 @@
 // [Boot] starts a machine that ends with the test; what else there is to it is in package vm, with the environment
 // variables that it reads. A test that fails prints the whole console of its machines, and QEMU's command line.
 //
-// What the tests read from the environment: MDCLONE_SOAK=1 adds the rarer cases, MDCLONE_CUTS is how many power cuts, and how many
-// signals, there are on each kernel, MDCLONE_SEED makes their choices again (a run prints its own).
+// What the tests read from the environment: MDCLONE_SOAK=1 adds the rarer cases, MDCLONE_CUTS is how many power cuts there are on
+// each kernel, and twice how many signals, MDCLONE_SEED makes their choices again (a run prints its own).
 //
 // Emulated processors on a busy host are slow at times. So a wait has an event that ends it, and [Patience] as a bound
 // only against waiting for ever; a figure in seconds is never a verdict.
