@@ -129,7 +129,7 @@ func (r *rig) lastPrimaryFails(t *testing.T) {
 		r.Must("test", "-e", "/sys/block/md0/md/dev-"+r.kernelName(dm))
 	}
 	r.tunables()
-	r.Script("dmsetup remove data; mdadm --stop /dev/md0 2>/dev/null; mdadm --assemble /dev/md0 --run /dev/mapper/on-vda 2>/dev/null")
+	r.Script("dmsetup remove data; mdadm --stop /dev/md0; mdadm --assemble /dev/md0 --run /dev/mapper/on-vda")
 	r.holder()
 	r.finished()
 	r.replaced("on-vdb")
