@@ -145,7 +145,7 @@ func TestUnfitDrives(t *testing.T) {
 		})
 		t.Run("small requests under a holder, under a file system", func(t *testing.T) {
 			with(t, "usb-clone", diskMiB, func(d *vm.Disk) { d.Bus = vm.USB }, func(drive string) {
-				r.at(t).Script("mkfs.ext4 -q /dev/md0; mount /dev/md0 /mnt")
+				r.at(t).Script("mkfs.ext4 -q /dev/md0; mount -o ro /dev/md0 /mnt") // a file system of its own accord writes for a while
 				adopt(t, drive, "array-limit")
 				r.at(t).Script("umount /mnt; wipefs -qa /dev/md0")
 				adoptUnderHolder(r.at(t), drive, func() { adopt(t, drive, "holder-limit") })
