@@ -13,7 +13,7 @@
 #   VMTEST_RUN     which VM tests to run, a regular expression for go test -run. Default: all
 #   VMTEST_LIMIT   `make vmtest` fails after this time. Default: 75m
 #   SOAK           how often `make soak` repeats the VM tests. Default: 1
-#   CUTS           power cuts that `make soak` makes on each kernel. Default: 100
+#   CUTS           power cuts that `make soak` makes on each kernel, and twice how many signals. Default: 100
 #   ARGS           further arguments of `make demo` and `make bench`. Default: empty
 #
 # Read from the environment by what is called here:

@@ -16,7 +16,8 @@ const adoptHelp = `Set-up, once a drive: gives the array a write-intent bitmap i
 records both in /etc/mdclone/NAME.conf, and makes the first full copy. The clone stays attached; mdclone-early detach
 takes it out, mdclone-gen install then guards it at boot.
 
-A drive that carries anything is refused without --overwrite; one that is in use, always.`
+A drive that carries anything is refused without --overwrite; one that is in use, always, but for
+a spare of this array.`
 
 type adoptCommand struct {
 	*program  `no-flag:"1"`
