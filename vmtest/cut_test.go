@@ -84,7 +84,7 @@ func (r *rig) cutWhileWriting(t *testing.T) {
 
 func (r *rig) cutBeforeBitsClear(_ *testing.T) {
 	r.account(0, "attach")
-	r.sh("write /dev/md0 3 40; until grep -q clean $M/array_state; do sleep 0.05; done; ! mdadm -X /dev/vda | grep -q ' 0 dirty'")
+	r.sh("write /dev/md0 3 40; clean; ! mdadm -X /dev/vda | grep -q ' 0 dirty'")
 	r.powerCut()
 	r.taken("vda")
 }
@@ -103,15 +103,15 @@ func (r *rig) cutAfterRemoval(t *testing.T) {
 // equal events, different data. Nothing ran alone.
 func (r *rig) cutWithinUpdate(t *testing.T) {
 	r.account(0, "attach")
-	r.sh(`until grep -q clean $M/array_state; do sleep 0.05; done; sb() { dd bs=4k count=1 status=none "$@"; }
+	r.sh(`clean; sb() { dd bs=4k count=1 status=none "$@"; }
 		echo 30 > $M/safe_mode_delay; write /dev/md0 1 40; sb if=/dev/vdc of=/run/active skip=1 iflag=direct; echo 0.2 > $M/safe_mode_delay
-		write /dev/md0 1 41; until grep -q clean $M/array_state; do sleep 0.05; done; sb if=/run/active of=/dev/vdc seek=1 oflag=direct`)
+		write /dev/md0 1 41; clean; sb if=/run/active of=/dev/vdc seek=1 oflag=direct`)
 	r.powerCut()
 	if a, c := r.onDisk(t, "vda").Super, r.onDisk(t, "vdc").Super; c.Events != a.Events+1 || c.View() != "012" {
 		t.Fatalf("events %d on the primary, %d on the clone, which sees %s; want one more, and 012", a.Events, c.Events, c.View())
 	}
 	r.early(0, "check", "/dev/md0", "/dev/vdc")
-	r.sh("write /dev/md0 2 45; until grep -q clean $M/array_state; do sleep 0.05; done")
+	r.sh("write /dev/md0 2 45; clean")
 	r.taken("vda")
 }
 
@@ -119,7 +119,7 @@ func (r *rig) cutWithinUpdate(t *testing.T) {
 // has is the newest, and must not be synced over.
 func (r *rig) cutWhenAhead(_ *testing.T) {
 	r.account(0, "attach")
-	r.sh("for d in vda vdb; do echo faulty > $M/dev-$d/state; done; write /dev/md0 4 45; until grep -q clean $M/array_state; do sleep 0.05; done")
+	r.sh("for d in vda vdb; do echo faulty > $M/dev-$d/state; done; write /dev/md0 4 45; clean")
 	r.powerCut()
 	r.refused("ahead", clone.Ahead, "/dev/vdc")
 	r.untouched(func() {

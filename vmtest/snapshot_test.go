@@ -143,7 +143,9 @@ func (r *rig) sh(script string) string {
 }
 
 // helpers: M is the array's md directory; alone starts /dev/md9 from drives that were taken elsewhere; out fails and
-// removes a member by hand; rounds writes often enough for the events to pass the clone's; slow holds a check or a sync up; mismatch has md compare all members.
+// removes a member by hand; clean waits until nothing is written any more, which md (seen on 6.12, under load) may forget to
+// note until it is told to; rounds writes often enough for the events to pass the clone's; slow holds a check or a sync up;
+// mismatch has md compare all members.
 const helpers = `
 M=/sys/block/md0/md
 write() { dd if=/dev/urandom of=$1 bs=1M count=$2 seek=$3 oflag=direct status=none; }
@@ -151,7 +153,14 @@ stop() { mdadm --stop $1 2>/dev/null; }
 up() { mdadm --assemble /dev/md0 --run "$@" 2>/dev/null; }
 alone() { mdadm --assemble /dev/md9 --run "$@" 2>/dev/null; }
 out() { mdadm /dev/md0 --fail /dev/$1 --remove /dev/$1 2>/dev/null; }
-rounds() { for i in 1 2 3 4 5 6 7 8; do write /dev/md0 1 $1; until grep -q clean $M/array_state; do sleep 0.05; done; done; }
+clean() {
+	turn=0
+	until grep -q clean $M/array_state; do
+		sleep 0.05; turn=$((turn + 1)); [ $((turn % 200)) = 0 ] || continue
+		echo "after $turn turns: $(cat $M/array_state)" >&2; echo clean > $M/array_state || true
+	done
+}
+rounds() { for i in 1 2 3 4 5 6 7 8; do write /dev/md0 1 $1; clean; done; }
 action() { cat $M/sync_action; }
 idle() { until [ "$(action)" = idle ] && ! grep -Eq 'recovery|resync|reshape' /proc/mdstat; do sleep 0.05; done; }
 readd() { mdadm /dev/md0 --re-add /dev/$1 2>/dev/null; until grep -q in_sync $M/dev-$1/state; do sleep 0.05; done; idle; }
