@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -146,6 +147,13 @@ func (s *session) leaveCanary(complete bool) error {
 	if err != nil {
 		return err
 	}
+	last, err := s.markLast(after)
+	if err != nil {
+		s.env.Log.Warnf("the last chunk of %s could not be marked (%v): that it was shrunk and grown again would not be seen", s.Array.Name, err)
+	} else if after, err = s.readPrimary(); err != nil {
+		return err
+	}
+	canary = canary.Or(last)
 	doubt := s.verdict.WhyVerify
 	if old, err := s.env.entry(s.drive.Member.Super.Device); err != nil {
 		return err
@@ -173,6 +181,21 @@ func (s *session) leaveCanary(complete bool) error {
 		DirtyBytes: after.Bitmap.Bytes(after.Bitmap.Dirty),
 		Verified:   s.done, Doubt: doubt,
 	})
+}
+
+// markLast makes the last chunk of the array a canary as well: an array that is shrunk loses the bits behind its new end, and
+// has none there when it was grown again and stopped (drivers/md/md-bitmap.c, __bitmap_resize, Linux 6.12).
+func (s *session) markLast(primary *md.Member) (md.Chunks, error) {
+	n := primary.Bitmap.Dirty.Len()
+	last := md.NewChunks(n)
+	last.Add(n - 1)
+	if action, err := s.Array.Read("sync_action"); err != nil || action != "idle" {
+		return md.NewChunks(n), errors.Join(err, fmt.Errorf("sync_action is %s", action))
+	}
+	if err := s.mark(context.Background(), last); err != nil {
+		return md.NewChunks(n), err
+	}
+	return last, nil
 }
 
 // canary finds chunks that are dirty for good: those that were clean before the touch, and chunk 0 where that is what the

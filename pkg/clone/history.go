@@ -142,7 +142,7 @@ func outdatedByLedger(f Facts) (Verdict, bool) {
 		for i := r.First; i <= r.Last; i++ {
 			if !dirty.Has(i) {
 				return refuse(Outdated, "canary", "chunk %d was left dirty when it was detached and is clean now: another drive "+
-					"sat in its slot, or the bitmap was made anew", i).needsFullCopy(), true
+					"sat in its slot, the bitmap was made anew, or the array was shrunk", i).needsFullCopy(), true
 			}
 		}
 	}

@@ -117,7 +117,7 @@ func (s *session) mark(ctx context.Context, chunks md.Chunks) error {
 
 // setBits writes one range at a time: the kernel reads no more than one, and cuts a longer text at a page.
 func (s *session) setBits(ctx context.Context, chunks md.Chunks) error {
-	s.env.Progress.Start("marking what is to be copied")
+	s.env.Progress.Start("marking chunks in the bitmap")
 	defer s.env.Progress.Done()
 	ranges := chunks.Ranges()
 	for i, r := range ranges {
