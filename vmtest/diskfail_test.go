@@ -85,9 +85,7 @@ func TestDiskFails(t *testing.T) {
 				r.equal()
 			})
 		}
-		if soaking() { // a sync that md ended is given a minute to go on
-			t.Run("the last primary, copying", func(t *testing.T) { r.at(t).lastPrimaryFails(t) })
-		}
+		t.Run("the last primary, copying", func(t *testing.T) { r.at(t).lastPrimaryFails(t) })
 		t.Run("both primaries, the clone attached", func(t *testing.T) {
 			r := r.at(t)
 			r.early(0, "attach")

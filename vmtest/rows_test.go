@@ -44,6 +44,7 @@ func rows(t *testing.T, a *attackable) {
 	}
 	if !a.newest() {
 		t.Run("drives that are no clone", func(t *testing.T) { a.again(t).otherDrives(t) })
+		t.Run("an array of another level", func(t *testing.T) { a.again(t).otherLevel(t) })
 		t.Run("a primary that fell out, named as the clone", func(t *testing.T) { a.again(t).primaryNamed(t) })
 		t.Run("the power was lost while it was in sync", func(t *testing.T) { a.again(t).cutInSync(t) })
 		t.Run("metadata that no tool makes", func(t *testing.T) { a.again(t).unmadeMetadata(t) })
@@ -83,6 +84,19 @@ func (r *rig) otherDrives(t *testing.T) {
 			code(t, r.account(3, "check", "/dev/md0", "/dev/vdd"), test.code)
 		})
 	}
+}
+
+// otherLevel: a RAID10 of two drives is a mirror as well, but not one that a clone can be of.
+func (r *rig) otherLevel(t *testing.T) {
+	r.Script("mdadm --create /dev/md9 --run --level=10 --raid-devices=2 --assume-clean --bitmap=internal /dev/vdd /dev/vde 2>/dev/null")
+	r.quiet()
+	r.untouched(func() {
+		for _, command := range [][]string{
+			{"check", "/dev/md9", "/dev/vdc"}, {"backup", "/dev/md9", "--clone", "/dev/vdc"}, {"adopt", "/dev/md9", "/dev/vdc"}, {"adopt", "/dev/md9", "/dev/vdc", "--overwrite"},
+		} {
+			code(t, r.account(3, command...), "not-raid1")
+		}
+	})
 }
 
 // primaryNamed: where nothing is recorded, the marks of the drives tell which is the clone.

@@ -31,7 +31,7 @@ func (a *adoption) examine(path string) error {
 	if a.drive.Member != nil {
 		a.result.Clone = a.drive.Member.Super.Device
 	}
-	for _, r := range []rule{inactiveArray, noPrimary, suspendedArray, unfitArray, unfitDevice, tooSmallRequests} {
+	for _, r := range []rule{otherLevel, inactiveArray, noPrimary, suspendedArray, unfitArray, unfitDevice, tooSmallRequests} {
 		if v, ok := r(f); ok {
 			return refused(v)
 		}
@@ -58,9 +58,6 @@ func (a *adoption) examine(path string) error {
 
 // unfitArray is an array that cannot have a clone.
 func unfitArray(f Facts) (Verdict, bool) {
-	if f.Array.Level != "raid1" {
-		return refuse(Unsuitable, "not-raid1", "%s is %s, not raid1", f.ArrayName, f.Array.Level), true
-	}
 	for _, m := range f.Primaries {
 		if bits := m.Super.Features & unfitFeatures; bits != 0 {
 			return refuse(Unsuitable, "unfit-features", "%s has the features %#x, which are not supported", f.ArrayName, bits), true

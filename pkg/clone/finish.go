@@ -64,11 +64,7 @@ func (s *session) afterFailure(err error) error {
 		return errors.Join(err, e)
 	}
 	code := reasonCode(err)
-	bad := func(name string) bool {
-		b, err := s.Array.BadBlocks(name)
-		return err == nil && b
-	}
-	if lost := lostMeanwhile(s.Array.Name, s.drive.Name, state, s.peers, bad); lost != nil && !slices.Contains(saysLost, code) {
+	if lost := s.lost(state); lost != nil && !slices.Contains(saysLost, code) {
 		err = errors.Join(lost, err)
 	}
 	m, in := state.Member(s.drive.Name)
@@ -83,6 +79,14 @@ func (s *session) afterFailure(err error) error {
 		err = errors.Join(driveFailed(s.drive.Name), err)
 	}
 	return errors.Join(err, s.drop(state))
+}
+
+// lost says which primaries were lost since the session began; nil if none was.
+func (s *session) lost(state md.State) *report.Error {
+	return lostMeanwhile(s.Array.Name, s.drive.Name, state, s.peers, func(name string) bool {
+		bad, err := s.Array.BadBlocks(name)
+		return err == nil && bad
+	})
 }
 
 // drop takes a clone out whose drive has failed. The ledger goes on saying that it did not leave in good order.

@@ -247,10 +247,13 @@ func (s *session) await(ctx context.Context, label string, total uint64) error {
 			idleSince = time.Time{}
 		case m.InSync() && m.Slot == s.slot:
 			return nil
-		case idleSince.IsZero():
-			idleSince = s.env.Now()
-		case s.env.Now().Sub(idleSince) > patience:
-			return report.Fail(report.Failed, "sync-stopped", "the sync of %s stopped before %s was in sync", s.Array.Name, s.drive.Name)
+		default:
+			if idleSince.IsZero() {
+				idleSince = s.env.Now()
+			}
+			if err := s.stalled(idleSince); err != nil {
+				return err
+			}
 		}
 		written, err := s.sectorsWritten()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone: the next turn says so
@@ -261,6 +264,21 @@ func (s *session) await(ctx context.Context, label string, total uint64) error {
 			return err
 		}
 	}
+}
+
+// stalled says why a sync that has been idle since then does not go on; nil as long as it may.
+func (s *session) stalled(since time.Time) error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if lost := s.lost(state); lost != nil && reasonCode(lost) == "last-primary" { // from another one md goes on
+		return lost
+	}
+	if s.env.Now().Sub(since) > patience {
+		return report.Fail(report.Failed, "sync-stopped", "the sync of %s stopped before %s was in sync", s.Array.Name, s.drive.Name)
+	}
+	return nil
 }
 
 // note is what is worth saying behind the progress: a sync that waits for another array's.

@@ -13,6 +13,14 @@ import (
 // anew is the way of a drive on which nothing is wanted any more.
 const anew = "if nothing on it is wanted: mdclone-early adopt --overwrite makes it a clone, by a full copy"
 
+// otherLevel is no mirror, or one of another kind. Of an array that was not started sysfs does not tell.
+func otherLevel(f Facts) (Verdict, bool) {
+	if !f.Array.Active() || f.Array.Level == "raid1" {
+		return Verdict{}, false
+	}
+	return refuse(Unsuitable, "not-raid1", "%s is %s, not raid1", f.ArrayName, f.Array.Level).hint("only a RAID1 can have a clone"), true
+}
+
 func foreignDrive(f Facts) (Verdict, bool) {
 	switch {
 	case errors.Is(f.DriveErr, md.ErrOldMetadata):
@@ -44,10 +52,6 @@ const unfitFeatures = md.FeatureReshape | md.FeatureReplacement | md.FeatureClus
 	md.FeaturePPL | md.FeatureMultiPPL
 
 func unfitMetadata(f Facts) (Verdict, bool) {
-	if f.Array.Level != "raid1" {
-		return refuse(Unsuitable, "not-raid1", "%s is %s, not raid1", f.ArrayName, f.Array.Level).
-			hint("only a RAID1 can have a clone"), true
-	}
 	for _, m := range append([]*md.Member{f.Drive}, f.Primaries...) {
 		if bits := m.Super.Features & unfitFeatures; bits != 0 {
 			return refuse(Unsuitable, "unfit-features", "a superblock has the features %#x (reshape, replacement, journal, "+
@@ -69,7 +73,7 @@ func newBitmap(f Facts) string {
 	return fmt.Sprintf("mdadm --grow /dev/%[1]s --bitmap=none, then --bitmap=internal; then a full copy to the clone", f.ArrayName)
 }
 
-// inactiveArray is one that was not started, or has no member left. Of such an array sysfs does not even tell the level.
+// inactiveArray is one that was not started, or has no member left.
 func inactiveArray(f Facts) (Verdict, bool) {
 	if f.Array.Active() {
 		return Verdict{}, false

@@ -43,7 +43,7 @@ var bare = recipe{
 	Extra: []string{"etc/mke2fs.conf", "usr/lib/x86_64-linux-gnu/libgcc_s.so.1:lib/x86_64-linux-gnu/libgcc_s.so.1"},
 	Eager: []string{"virtio_pci", "virtio_console", "virtio_blk", "md_mod", "raid1", "dm_mod", "loop"},
 	Required: []string{
-		"brd", "btrfs", "dm_crypt", "dm_delay", "dm_flakey", "dm_snapshot", "ext4", "null_blk", "nvme", "scsi_debug", "sd_mod",
+		"brd", "btrfs", "dm_crypt", "dm_delay", "dm_flakey", "dm_snapshot", "ext4", "null_blk", "nvme", "raid10", "scsi_debug", "sd_mod",
 		"virtio_scsi", "xfs",
 	},
 	Wanted: []string{
