@@ -5,7 +5,7 @@
 #
 #   GO             the Go command, version 1.24 or newer; also read from the environment. Default: go
 #   VERSION        what --version says. Default: `git describe`, or the constant below where there is no repository
-#   PREFIX         where the programs go (PREFIX/sbin; that of the rescue image, PREFIX/lib/mdclone), and their man pages
+#   PREFIX         where the programs go (PREFIX/sbin; that of the rescue image, PREFIX/lib/mdclone), and a man page
 #                  (PREFIX/share/man/man8). Default: /usr
 #   DESTDIR        put before PREFIX by install and uninstall; for packagers. Default: empty
 #   FUZZTIME       how long `make fuzz` stays with one Fuzz function, as in 30s or 2m; also read from the environment.
@@ -129,7 +129,7 @@ bench: deps build ## how long a clone takes, in QEMU
 bin/mdclone-early bin/mdclone-gen bin/mdclone-rescue:
 	$(MAKE) build
 
-install: bin/mdclone-early bin/mdclone-gen bin/mdclone-rescue ## the programs and man pages; then run mdclone-gen install
+install: bin/mdclone-early bin/mdclone-gen bin/mdclone-rescue ## the programs and their man page; then run mdclone-gen install
 	install -d '$(DESTDIR)$(PREFIX)/sbin' '$(DESTDIR)$(PREFIX)/lib/mdclone'
 	install -m 755 bin/mdclone-early bin/mdclone-gen '$(DESTDIR)$(PREFIX)/sbin'
 	install -m 755 bin/mdclone-rescue '$(DESTDIR)$(PREFIX)/lib/mdclone'

@@ -21,7 +21,7 @@ a spare of this array.`
 
 type adoptCommand struct {
 	*program  `no-flag:"1"`
-	Name      string `long:"name" value-name:"NAME" description:"name of the configuration; else the array's own"`
+	Name      string `long:"name" value-name:"NAME" description:"name of the configuration, where the array has none yet; else the array's own"`
 	Chunk     string `long:"chunk" value-name:"SIZE|auto" default:"auto" description:"bytes that one bit of the bitmap covers: 64K, 1M, ..."`
 	Overwrite bool   `long:"overwrite" description:"everything on the drive may be lost"`
 	Args      struct {
@@ -39,12 +39,12 @@ func (c *adoptCommand) Execute(args []string) error {
 		}
 	}
 	if err = errors.Join(report.NoMore(args), err); err != nil {
-		return c.fail(err)
+		return err
 	}
 	c.begin()
 	targets, err := c.env.Targets(c.Args.Array)
 	if err != nil {
-		return c.fail(err)
+		return err
 	}
 	r, err := targets[0].Adopt(c.ctx, c.Args.Drive, clone.AdoptOptions{Name: c.Name, Chunk: chunk, Overwrite: c.Overwrite})
 	text := ""

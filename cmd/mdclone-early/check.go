@@ -15,8 +15,7 @@ it take its limits? 0 if it may join, 3 if not. Without ARRAY it is the one that
 type checkCommand struct {
 	*program `no-flag:"1"`
 	Args     struct {
-		First  string `positional-arg-name:"[ARRAY] DRIVE" required:"1"`
-		Second string `positional-arg-name:" "`
+		Names []string `positional-arg-name:"[ARRAY] DRIVE" required:"1-2"`
 	} `positional-args:"1"`
 }
 
@@ -34,24 +33,23 @@ type checked struct {
 // Execute runs check.
 func (c *checkCommand) Execute(args []string) error {
 	if err := report.NoMore(args); err != nil {
-		return c.fail(err)
+		return err
 	}
 	c.begin()
-	array, drive := c.Args.First, c.Args.Second
-	if drive == "" {
-		drive = array
+	array, drive := c.Args.Names[0], c.Args.Names[len(c.Args.Names)-1]
+	if len(c.Args.Names) == 1 {
 		var err error
 		if array, err = c.env.ArrayOf(drive); err != nil {
-			return c.fail(err)
+			return err
 		}
 	}
 	targets, err := c.env.Targets(array)
 	if err != nil {
-		return c.fail(err)
+		return err
 	}
 	d, v, err := targets[0].Check(drive)
 	if err != nil {
-		return c.fail(err)
+		return err
 	}
 	return c.report(targets[0], d, v)
 }

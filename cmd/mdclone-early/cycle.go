@@ -14,10 +14,15 @@ import (
 
 const (
 	backupHelp = `The whole cycle: find the clone, judge it, let it in, copy what changed, compare that, settle the bitmap, detach. With
-nothing on the array (a rescue shell) it takes no waiting at all; in the running system a few seconds, and the clone is
-what a power cut would have left.
+nothing on the array no tick of the bitmap is waited for (in a rescue shell, without the ledger, all of it is compared); in the
+running system that takes a few seconds, and the clone is what a power cut would have left.
 
-It is "re-add or nothing": where only a full copy would be right it refuses (3) and says why.`
+It is "re-add or nothing": where only a full copy would be right it refuses (3) and says why.
+
+EXAMPLES
+  mdclone-early backup --wait 10m           waits for the drive to be plugged in
+  mdclone-early backup --heal root          root's clone was booted meanwhile
+  mdclone-early backup root --verify full   compares all of it`
 	attachHelp = `The first half of backup: the clone is in sync and stays in. Do not unplug it before detach.`
 	detachHelp = `The second half of backup: settles the bitmap and takes the clone out, never anything else. It is safe to unplug then.`
 )
@@ -122,12 +127,12 @@ type account struct {
 // each runs do on every array that is meant and gives one account at the end; "safe to unplug" is said once.
 func (c *cycleOptions) each(args []string, err error, unplug bool, do func(context.Context, *clone.Target) ([]*clone.Result, error)) error {
 	if err = errors.Join(report.NoMore(args), err); err != nil {
-		return c.fail(err)
+		return err
 	}
 	c.begin()
 	targets, err := c.env.Targets(c.Args.Array)
 	if err != nil {
-		return c.fail(err)
+		return err
 	}
 	results, errs := clone.RunAll(c.ctx, targets, do)
 	worst, done := report.Done, 0

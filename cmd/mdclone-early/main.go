@@ -40,7 +40,9 @@ type program struct {
 	ctx    context.Context
 	env    *clone.Env
 	stdout io.Writer
-	JSON   bool `long:"json" description:"print one JSON object on stdout"`
+	said   bool // the one JSON object is printed
+	report.VersionOption
+	JSON bool `long:"json" description:"print one JSON object on stdout"`
 }
 
 func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) report.Code {
@@ -49,10 +51,6 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 		err := clone.Guard(args[1:], stdin, stdout)
 		log.Fail(err)
 		return report.CodeOf(err)
-	}
-	if len(args) == 1 && args[0] == "--version" {
-		fmt.Fprintln(stdout, "mdclone-early", version)
-		return report.Done
 	}
 	if len(args) > 0 && args[0] == boot.Command {
 		log.Kmsg = report.OpenKmsg()
@@ -69,7 +67,7 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	p := &program{ctx: ctx, stdout: stdout}
+	p := &program{ctx: ctx, stdout: stdout, VersionOption: report.NewVersionOption("mdclone-early", version)}
 	p.env = clone.NewEnv(log, report.NewProgress(stderr))
 	if p.env.EarlyBoot() {
 		p.env.Log.Kmsg = report.OpenKmsg()
@@ -79,7 +77,16 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 		log.Fail(err)
 		return report.Failed
 	}
-	return report.Parse(parser, args, stdout, p.env.Log)
+	err = report.Parse(parser, args, stdout, p.env.Log)
+	code := report.CodeOf(err)
+	if err != nil && !p.said && report.WantsJSON(args) {
+		p.JSON = true
+		if e := p.print(failure{code.Result(), report.ReasonsOf(err)}, ""); e != nil {
+			p.env.Log.Fail(e)
+			return report.Failed
+		}
+	}
+	return code
 }
 
 const about = `mdclone-early keeps a bootable, bit-for-bit clone of a machine's disk: a member of its md RAID1 that is usually
@@ -89,8 +96,7 @@ EXAMPLES
   mdclone-early adopt /dev/md0 /dev/sdc  once: makes /dev/sdc a clone
   mdclone-early backup                   plug it in, run this, unplug it
   mdclone-early backup --wait 10m        the same, plugged in meanwhile
-  mdclone-early backup /dev/md0 --clone /dev/sdc
-                                         the same on a live system, where nothing is configured
+  mdclone-early backup md0 --clone /dev/sdc  on a live system, nothing configured
   mdclone-early status                   and what the next one will copy
   mdclone-early check /dev/sdc           may this drive join now?
 
@@ -169,6 +175,7 @@ func (p *program) print(v any, text string) error {
 	if err != nil {
 		return err
 	}
+	p.said = true
 	_, err = fmt.Fprintf(p.stdout, "%s\n", out)
 	return err
 }
@@ -177,12 +184,4 @@ func (p *program) print(v any, text string) error {
 type failure struct {
 	Result  string          `json:"result"`
 	Reasons []report.Reason `json:"reasons"`
-}
-
-// fail prints err as JSON if that is asked for, and returns it for stderr and the exit code.
-func (p *program) fail(err error) error {
-	if err == nil || !p.JSON {
-		return err
-	}
-	return errors.Join(err, p.print(failure{report.CodeOf(err).Result(), report.ReasonsOf(err)}, ""))
 }

@@ -47,7 +47,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"adopt", "/dev/none", "/dev/none", "--name", "../x"}, report.Usage, "", "--name"},
 		{[]string{"backup", "--wait", "soon"}, report.Usage, "", "wait"},
 		{[]string{"backup", "--wait=-5s"}, report.Usage, "", "negative"},
-		{[]string{"backup", "--verify", "some"}, report.Usage, "", "none, changed, full"},
+		{[]string{"backup", "--verify", "some"}, report.Usage, "", "none, changed or full"},
+		{[]string{"backup", "--bad"}, report.Usage, "", "hint: see mdclone-early backup --help"},
 		{[]string{"backup", "a", "b"}, report.Usage, "", "unexpected argument \"b\""},
 		{[]string{"pin", "--max-sectors-kb", "3"}, report.Usage, "", "--max-sectors-kb"},
 		{[]string{"backup", "/dev/no-such-array"}, report.Usage, "", "no running array"},
@@ -65,7 +66,17 @@ func TestUsage(t *testing.T) {
 }
 
 func TestOneJSONObjectAlsoWhenItFails(t *testing.T) {
-	for _, args := range [][]string{{"backup", "/dev/no-such-array"}, {"check", "/dev/no-such-drive"}, {"adopt", "/dev/none", "/dev/none"}} {
+	for _, args := range [][]string{
+		{"backup", "/dev/no-such-array"},
+		{"check", "/dev/no-such-drive"},
+		{"adopt", "/dev/none", "/dev/none"},
+		{"no-such-command"},
+		{},
+		{"check"},
+		{"check", "a", "b", "c"},
+		{"backup", "--no-such-option"},
+		{"backup", "--verify", "some"},
+	} {
 		code, stdout, _ := call(t, append(args, "--json")...)
 		var got failure
 		d := json.NewDecoder(strings.NewReader(stdout))

@@ -41,7 +41,7 @@ func (c *pinCommand) Execute(args []string) error {
 		err = report.Fail(report.Usage, "usage", "--max-sectors-kb: %w", err)
 	}
 	if err = errors.Join(report.NoMore(args), err); err != nil {
-		return c.fail(err)
+		return err
 	}
 	if c.Export { // for udev, which may be before /var is mounted
 		c.restore()
@@ -50,7 +50,7 @@ func (c *pinCommand) Execute(args []string) error {
 	c.begin()
 	targets, err := c.env.Targets(c.Args.Array)
 	if err != nil {
-		return c.fail(err)
+		return err
 	}
 	all := []pinned{}
 	worst := report.Done

@@ -23,7 +23,7 @@ type probeCommand struct {
 // Execute runs probe.
 func (c *probeCommand) Execute(args []string) error {
 	if err := report.NoMore(args); err != nil {
-		return c.fail(err)
+		return err
 	}
 	if c.Dir != "" {
 		info, err := os.Stat(c.Dir)
@@ -31,7 +31,7 @@ func (c *probeCommand) Execute(args []string) error {
 			err = fmt.Errorf("%q is no directory", c.Dir)
 		}
 		if err != nil {
-			return c.fail(report.Fail(report.Usage, "usage", "--dir: %w", err))
+			return report.Fail(report.Usage, "usage", "--dir: %w", err)
 		}
 	}
 	c.begin()

@@ -23,12 +23,12 @@ type statusCommand struct {
 // Execute runs status.
 func (c *statusCommand) Execute(args []string) error {
 	if err := report.NoMore(args); err != nil {
-		return c.fail(err)
+		return err
 	}
 	c.begin()
 	s, err := c.env.Status(c.Args.Array)
 	if err != nil {
-		return c.fail(err)
+		return err
 	}
 	var text strings.Builder
 	for _, a := range s.Arrays {
@@ -64,7 +64,7 @@ func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
 		b.WriteString("  no clone is recorded; mdclone-early adopt ARRAY DRIVE makes one\n")
 	}
 	for _, c := range a.Clones {
-		writeClone(b, c, now)
+		writeClone(b, c, now, a.Device != "" && len(a.Unreadable) == 0 && !a.RunsFromClone)
 	}
 	for _, line := range a.Advice {
 		fmt.Fprintf(b, "  %s\n", line)
@@ -93,7 +93,8 @@ func writeLimits(b *strings.Builder, l clone.LimitStatus) {
 	}
 }
 
-func writeClone(b *strings.Builder, c clone.DriveStatus, now time.Time) {
+// writeClone: known tells whether the disks say what the next backup copies.
+func writeClone(b *strings.Builder, c clone.DriveStatus, now time.Time, known bool) {
 	fmt.Fprintf(b, "  clone %s: %s", c.UUID, c.State)
 	if c.Device != "" {
 		fmt.Fprintf(b, " at %s", c.Device)
@@ -101,7 +102,11 @@ func writeClone(b *strings.Builder, c clone.DriveStatus, now time.Time) {
 	if c.DetachedAt != nil {
 		fmt.Fprintf(b, ", detached %s ago", now.Sub(*c.DetachedAt).Round(time.Second))
 	}
-	fmt.Fprintf(b, "; the next backup copies %s\n", report.Bytes(c.CopyBytes))
+	if known {
+		fmt.Fprintf(b, "; the next backup copies %s\n", report.Bytes(c.CopyBytes))
+	} else {
+		b.WriteString("; what the next backup copies is not known\n")
+	}
 	if c.AgainBytes > 0 {
 		fmt.Fprintf(b, "    %s of that it has already: what changed is forgotten only while all clones are in; a backup with all of\n"+
 			"    them plugged in ends that\n", report.Bytes(c.AgainBytes))

@@ -13,7 +13,7 @@ const verifyHelp = `Compares the clone, which must be in the array (mdclone-earl
 type verifyCommand struct {
 	cycleOptions
 	Changed bool `long:"changed" description:"only what the bitmap marks as changed"`
-	Repair  bool `long:"repair" description:"write what the array's own disks hold over what differs"`
+	Repair  bool `long:"repair" description:"write what the first of the array's own disks holds over what differs, on all members"`
 }
 
 // Execute runs verify.

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,23 +120,17 @@ type updateOption struct {
 
 // main runs one command.
 func (a *app) main(args []string) report.Code {
-	var said bytes.Buffer
-	wantJSON := slices.Contains(args, "--json")
-	if wantJSON {
-		a.log.W = io.MultiWriter(a.stderr, &said)
-	}
 	parser, err := a.parser()
 	if err != nil {
 		a.log.Fail(err)
 		return report.Failed
 	}
-	code := report.Parse(parser, args, a.stdout, a.log)
-	doc := a.document
-	if doc == nil && code != report.Done { // the command did not come to run
-		text := strings.TrimPrefix(strings.SplitN(said.String(), "\n", 2)[0], "mdclone: error: ")
-		doc = &document{Result: code.Result(), Reasons: []report.Reason{{Code: "usage", Text: text}}}
+	err = report.Parse(parser, args, a.stdout, a.log)
+	code, doc := report.CodeOf(err), a.document
+	if doc == nil && err != nil { // the command did not come to run
+		doc = &document{Result: code.Result(), Reasons: report.ReasonsOf(err)}
 	}
-	if wantJSON && doc != nil {
+	if report.WantsJSON(args) && doc != nil {
 		if err := doc.json(a.stdout); err != nil {
 			a.log.Fail(err)
 			return report.Failed
@@ -149,12 +141,7 @@ func (a *app) main(args []string) report.Code {
 
 // parser lists the commands.
 func (a *app) parser() (*flags.Parser, error) {
-	var global struct {
-		Version func() error `long:"version" description:"print the version"`
-	}
-	global.Version = func() error { // ErrHelp is what go-flags calls "print this and be done"
-		return &flags.Error{Type: flags.ErrHelp, Message: "mdclone-gen " + version + "\n"}
-	}
+	global := report.NewVersionOption("mdclone-gen", version)
 	parser := flags.NewNamedParser("mdclone-gen", flags.HelpFlag|flags.PassDoubleDash)
 	parser.LongDescription = longDescription
 	if _, err := parser.AddGroup("Global Options", "", &global); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,14 +34,14 @@ mdclone-gen rescue --output /root/rescue.img --iso /root/rescue.iso
 mdclone-gen rescue --output /media/usb/rescue.img --kernel 6.12.57+deb13-amd64
 
 EXIT STATUS
-0 done; 1 failed; 2 wrong arguments, not run as root, or nothing is configured; 3 refused: the kernel is too old for an array, or FILE is something else than a rescue image (--force)`
+0 done; 1 failed; 2 wrong arguments, not run as root, or nothing is configured; 3 refused: the kernel is too old for an array, FILE is something else than a rescue image, or the ISO is there (--force)`
 
 type rescueCommand struct {
 	options
 	Output string `long:"output" value-name:"FILE" required:"yes" description:"the image to write; its path is not below DIR"`
 	ISO    string `long:"iso" value-name:"FILE" description:"also make a medium of it, to burn or to write onto a USB drive; takes grub-mkrescue"`
 	Kernel string `long:"kernel" value-name:"VERSION" description:"the kernel it is for; else the running one, or with --root the newest"`
-	Force  bool   `long:"force" description:"write over files that are no rescue images"`
+	Force  bool   `long:"force" description:"write over files that are no rescue images, and over an ISO that is there"`
 	app    *app
 }
 
@@ -207,7 +208,7 @@ func (a *app) kernelOf(m machine, wanted string) (string, error) {
 		return newest, nil
 	case !have[wanted]:
 		return "", report.Fail(report.Usage, "no-kernel", "there is no kernel %s with its modules in %s (there is %s)", wanted, m.root,
-			strings.Join(releases, ", "))
+			cmp.Or(strings.Join(releases, ", "), "none"))
 	}
 	return wanted, nil
 }

@@ -265,3 +265,21 @@ func TestLostMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+func TestFirstInSync(t *testing.T) {
+	member := func(name string, slot int, flags ...string) md.MemberState {
+		return md.MemberState{Name: name, Slot: slot, Flags: flags}
+	}
+	for _, test := range []struct {
+		members []md.MemberState
+		want    string
+	}{
+		{nil, ""},
+		{[]md.MemberState{member("c", 2, "in_sync", "write_mostly"), member("b", 1, "in_sync"), member("a", 0, "faulty")}, "b"},
+		{[]md.MemberState{member("c", 1, "in_sync"), member("b", 2, "in_sync"), member("a", 0, "spare")}, "c"},
+	} {
+		if got := firstInSync(md.State{Members: test.members}); got != test.want {
+			t.Errorf("firstInSync(%v) = %q; want %q", test.members, got, test.want)
+		}
+	}
+}

@@ -106,7 +106,11 @@ func (s *session) join() error {
 			err = errors.Join(err, s.env.record(*before)) // it is still out, as it was
 		}
 		if errors.Is(err, unix.EINVAL) {
-			return report.Fail(report.Refused, "kernel-refused", "the kernel would not take %s without a full copy: %w", s.drive.Name, err)
+			exit := report.Refused
+			if s.verdict.Mend != MendNothing { // its superblock or the bitmap was mended already
+				exit = report.Failed
+			}
+			return report.Fail(exit, "kernel-refused", "the kernel would not take %s without a full copy: %w", s.drive.Name, err)
 		}
 		return err
 	}

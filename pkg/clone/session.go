@@ -67,10 +67,10 @@ type Seconds struct {
 // Result is the account of one cycle, and its JSON.
 type Result struct {
 	Result            string          `json:"result"`
-	Mode              string          `json:"mode"` // incremental, full, healed
+	Mode              string          `json:"mode,omitempty"` // incremental, full, healed; "" if it came to nothing
 	Array             string          `json:"array"`
-	Clone             md.UUID         `json:"clone"`
-	Device            string          `json:"device"`
+	Clone             md.UUID         `json:"clone,omitzero"`
+	Device            string          `json:"device,omitempty"`
 	DirtyBytes        uint64          `json:"dirty_bytes"`
 	CopiedBytes       uint64          `json:"copied_bytes"`
 	VerifiedBytes     uint64          `json:"verified_bytes"`
@@ -123,7 +123,10 @@ func (s *session) judge() error {
 	switch {
 	case s.opts.Verify != "":
 		s.verify = s.opts.Verify
-		if s.verify != config.VerifyFull && s.verdict.Mend == MendHeal {
+		if s.verify == config.VerifyNone && s.verdict.Mend == MendHeal {
+			s.env.Log.Warnf("%s: nothing is compared: whether the healing is complete is not seen", s.drive.Name)
+		}
+		if s.verify == config.VerifyChanged && s.verdict.Mend == MendHeal {
 			s.env.Log.Warnf("%s: only what its bitmap names is compared; what was written to it without md, or by drives that were "+
 				"rebuilt from it, is not seen", s.drive.Name)
 		}
@@ -183,7 +186,10 @@ func (t *Target) findDrives(opts Options) ([]Drive, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
-		if err == nil && d.Member == nil {
+		if err != nil {
+			return nil, report.Fail(report.Usage, "no-such-drive", "--clone: %w", err)
+		}
+		if d.Member == nil {
 			v, _ := foreignDrive(Facts{DriveName: d.Name, DriveErr: d.Err})
 			err = refused(v)
 		}

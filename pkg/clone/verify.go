@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -175,10 +176,19 @@ func (s *session) checkAll(ctx context.Context) error {
 	return nil
 }
 
-// repairAll has the kernel write what the first primary holds to all members where they differ, and compares again.
+// repairAll has the kernel write what the first primary holds to all members where they differ, and compares again. What it
+// reads is the member in sync with the lowest slot (drivers/md/raid1.c, process_checks, Linux 6.12): never a clone's.
 func (s *session) repairAll(ctx context.Context) error {
 	if s.result.MismatchedSectors == 0 {
 		return nil
+	}
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if source := firstInSync(state); !slices.Contains(s.peers, source) {
+		return report.Fail(report.Differs, "repair-source", "%s is not repaired: md would write what %s holds over the array's own disks",
+			s.Array.Name, source).Hint("take the clone out (mdclone-early detach), then make it anew: mdclone-early backup --full")
 	}
 	s.env.Log.Infof("%s: %d sectors differ; the array's own are written over the clone's", s.Array.Name, s.result.MismatchedSectors)
 	if err := s.pass(ctx, "repair"); err != nil {
@@ -186,6 +196,17 @@ func (s *session) repairAll(ctx context.Context) error {
 	}
 	s.result.MismatchedSectors = 0
 	return s.checkAll(ctx)
+}
+
+// firstInSync names the member in sync that has the lowest slot, "" if there is none.
+func firstInSync(state md.State) string {
+	var first md.MemberState
+	for _, m := range state.Members {
+		if m.InSync() && (first.Name == "" || m.Slot < first.Slot) {
+			first = m
+		}
+	}
+	return first.Name
 }
 
 // pass goes over all of the array: "check" or "repair".

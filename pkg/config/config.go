@@ -253,7 +253,7 @@ func ParseVerify(s string) (Verify, error) {
 	case VerifyNone, VerifyChanged, VerifyFull:
 		return v, nil
 	}
-	return "", fmt.Errorf("verify: %q is none of none, changed, full", s)
+	return "", fmt.Errorf("verify: %q is not none, changed or full", s)
 }
 
 // ParseKB reads a limit in KiB, or "auto". The kernel refuses less than a page (block/blk-sysfs.c,

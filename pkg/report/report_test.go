@@ -178,7 +178,7 @@ func TestParse(t *testing.T) {
 		{[]string{"do"}, Fail(NoDrive, "absent", "gone"), NoDrive, "", "mdclone: error: gone"},
 		{[]string{"do", "more"}, nil, Usage, "", "unexpected argument"},
 		{[]string{"nothing"}, nil, Usage, "", "mdclone: hint: see x --help"},
-		{[]string{"do", "--nope"}, nil, Usage, "", "unknown flag"},
+		{[]string{"do", "--nope"}, nil, Usage, "", "hint: see x do --help"},
 		{nil, nil, Usage, "", "specify"},
 	} {
 		p := flags.NewNamedParser("x", flags.HelpFlag|flags.PassDoubleDash)
@@ -186,7 +186,7 @@ func TestParse(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out, log bytes.Buffer
-		got := Parse(p, test.args, &out, Log{W: &log})
+		got := CodeOf(Parse(p, test.args, &out, Log{W: &log}))
 		if got != test.want || !strings.Contains(out.String(), test.out) || !strings.Contains(log.String(), test.log) {
 			t.Errorf("Parse(%q) = %d, stdout %q, stderr %q; want %d, %q, %q", test.args, got, out.String(), log.String(), test.want, test.out, test.log)
 		}
