@@ -3,6 +3,7 @@
 package vmtest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,13 +18,13 @@ func (r *rig) accounts(want int, args ...string) []clone.Result {
 	}](r, r.early(want, append(args, "--json")...).Stdout).Arrays
 }
 
-// equalTo is equal for another disk than vdc.
-func (r *rig) equalTo(name string) {
+// bothEqual is equal for two clones, vdc and vdd.
+func (r *rig) bothEqual() {
 	r.t.Helper()
+	r.equal()
 	swapped := *r
-	swapped.disks = append(swapped.disks[:0:0], r.disks...)
-	i := int(name[len(name)-1] - 'a')
-	swapped.disks[2], swapped.disks[i] = swapped.disks[i], swapped.disks[2]
+	swapped.disks = slices.Clone(r.disks)
+	swapped.disks[2], swapped.disks[3] = swapped.disks[3], swapped.disks[2]
 	swapped.equal()
 }
 
@@ -63,8 +64,7 @@ func TestTwoClones(t *testing.T) {
 		if len(both) != 2 || both[0].Clone == both[1].Clone || both[0].MismatchedSectors+both[1].MismatchedSectors != 0 || both[0].Attached || both[1].Attached {
 			t.Errorf("backup of both: %+v; want two accounts, both out", both)
 		}
-		r.equal()
-		r.equalTo("vdd")
+		r.bothEqual()
 		r.tunables()
 		r.write("/dev/md0", 4, 60)
 		if got := first("backup"); got.DirtyBytes > 6*mib {
@@ -83,8 +83,7 @@ func TestTwoClones(t *testing.T) {
 			if got := r.accounts(0, "backup"); got[0].Mode != "incremental" || got[1].Mode != "incremental" || got[1].CopiedBytes > 40*mib {
 				t.Errorf("backup after a primary was replaced: %+v; want both incremental", got)
 			}
-			r.equal()
-			r.equalTo("vdd")
+			r.bothEqual()
 		})
 		t.Run("one of them was booted", func(t *testing.T) {
 			r := r.at(t)
@@ -99,8 +98,18 @@ func TestTwoClones(t *testing.T) {
 			if got := r.accounts(0, "backup", "--heal"); got[0].Mode != "incremental" || got[1].Mode != "healed" {
 				t.Errorf("backup --heal: %+v; want the one incremental and the other healed", got)
 			}
-			r.equal()
-			r.equalTo("vdd")
+			r.bothEqual()
+		})
+		t.Run("the array was shrunk and grown beside one of them", func(t *testing.T) {
+			r := r.at(t)
+			r.account(0, "attach", "--clone", "/dev/vdc")
+			r.sh(`write /dev/md0 2 100; mdadm --grow /dev/md0 --size=81920 2>/dev/null; idle; write /dev/md0 1 30
+				mdadm --grow /dev/md0 --size=max 2>/dev/null; idle; stop /dev/md0; up /dev/vda /dev/vde /dev/vdc`)
+			r.account(0, "detach", "--clone", "/dev/vdc") // leaves its canary where the other's was
+			code(t, r.account(5, "backup", "--clone", "/dev/vdd"), "mismatch")
+			r.account(0, "verify", "--repair", "--clone", "/dev/vdd")
+			r.account(0, "detach", "--clone", "/dev/vdd")
+			r.bothEqual()
 		})
 	})
 }

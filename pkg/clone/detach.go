@@ -142,18 +142,20 @@ func (s *session) leaveCanary(complete bool) error {
 	if err != nil {
 		return err
 	}
+	if err := s.doubtOthers(before.Bitmap); err != nil {
+		return err
+	}
 	way, touched := s.touch()
-	after, canary, err := s.canary(before.Bitmap.Dirty, way, touched)
+	canary, err := s.canary(before.Bitmap.Dirty, way, touched)
 	if err != nil {
 		return err
 	}
-	last, err := s.markLast(after)
+	ends, changed := s.markEnds(before.Bitmap.Dirty.Len())
+	after, err := s.readPrimary()
 	if err != nil {
-		s.env.Log.Warnf("the last chunk of %s could not be marked (%v): that it was shrunk and grown again would not be seen", s.Array.Name, err)
-	} else if after, err = s.readPrimary(); err != nil {
-		return err
+		return errors.Join(changed, err)
 	}
-	canary = canary.Or(last)
+	canary = canary.Or(ends)
 	doubt := s.verdict.WhyVerify
 	if old, err := s.env.entry(s.drive.Member.Super.Device); err != nil {
 		return err
@@ -174,51 +176,97 @@ func (s *session) leaveCanary(complete bool) error {
 	if left.Super.Device != s.drive.Member.Super.Device {
 		return report.Fail(report.Failed, "other-drive", "%s is another drive now (%s)", s.drive.Name, left.Super.Device)
 	}
-	return s.env.record(Entry{
+	return errors.Join(changed, s.env.record(Entry{
 		Clone: left.Super.Device, Array: left.Super.Array, FirstCopy: true, Complete: complete,
 		DetachedAt: s.env.Now().UTC(), Slot: left.Super.Slot(), Events: left.Super.Events, Updated: left.Super.Updated,
 		Super: left.Raw, EventsCleared: after.Bitmap.EventsCleared, ChunkBytes: after.Bitmap.ChunkBytes, Dirty: canary.Ranges(),
 		DirtyBytes: after.Bitmap.Bytes(after.Bitmap.Dirty),
 		Verified:   s.done, Doubt: doubt,
-	})
+	}))
 }
 
-// markLast makes the last chunk of the array a canary as well: an array that is shrunk loses the bits behind its new end, and
-// has none there when it was grown again and stopped (drivers/md/md-bitmap.c, __bitmap_resize, Linux 6.12).
-func (s *session) markLast(primary *md.Member) (md.Chunks, error) {
-	n := primary.Bitmap.Dirty.Len()
-	last := md.NewChunks(n)
-	last.Add(n - 1)
-	if action, err := s.Array.Read("sync_action"); err != nil || action != "idle" {
-		return md.NewChunks(n), errors.Join(err, fmt.Errorf("sync_action is %s", action))
+// markEnds makes the array's first and last chunk, of n, canaries as well. The first is what a sync of another drive in the slot
+// clears first. The last goes when the array is shrunk, and is not there again when it was grown and stopped
+// (drivers/md/md-bitmap.c, __bitmap_resize, Linux 6.12). An error says that something is left changed.
+func (s *session) markEnds(n uint64) (md.Chunks, error) {
+	none, ends := md.NewChunks(n), md.NewChunks(n)
+	ends.Add(0)
+	ends.Add(n - 1)
+	clean, err := s.Array.Read("resync_start")
+	if err == nil {
+		err = s.whenIdle(func() error { return s.mark(context.Background(), ends) })
 	}
-	if err := s.mark(context.Background(), last); err != nil {
-		return md.NewChunks(n), err
+	if err == nil {
+		return ends, nil
 	}
-	return last, nil
+	s.env.Log.Warnf("the ends of %s could not be marked (%v): that it was shrunk and grown again would not be seen", s.Array.Name, err)
+	if now, err := s.Array.Read("resync_start"); err != nil || now != clean {
+		return none, errors.Join(fmt.Errorf("resync_start of %s is left at %q and was %q", s.Array.Name, now, clean), err)
+	}
+	return none, nil
+}
+
+// whenIdle does what must not meet a sync, or says which one has not ended.
+func (s *session) whenIdle(do func() error) error {
+	state, err := s.Array.State()
+	if err == nil {
+		state, err = s.awaitIdle(state)
+	}
+	if err != nil {
+		return err
+	}
+	if state.SyncAction != "idle" {
+		return fmt.Errorf("sync_action is %s", state.SyncAction)
+	}
+	return do()
+}
+
+// doubtOthers looks for the canaries of the array's other clones that are away, before bits are set that may be theirs: what
+// they tell is lost then, and all of such a clone is compared when it is back.
+func (s *session) doubtOthers(b *md.Bitmap) error {
+	for _, u := range s.Conf.Clones {
+		if u == s.drive.Member.Super.Device {
+			continue
+		}
+		x, err := s.env.entry(u)
+		if err != nil {
+			return err
+		}
+		if x == nil || x.Attached || x.Doubt != "" {
+			continue
+		}
+		if why := canaryGone(x, b); why != "" {
+			s.env.Log.Warnf("all of clone %s will be compared when it is back: %s", u, why)
+			x.Doubt = why
+			if err := s.env.record(*x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // canary finds chunks that are dirty for good: those that were clean before the touch, and chunk 0 where that is what the
 // touch wrote. Where a file system wrote only chunks that were dirty already, it waits three ticks: what is left dirty
 // then was written after the clone had left.
-func (s *session) canary(before md.Chunks, way touchWay, touched error) (*md.Member, md.Chunks, error) {
+func (s *session) canary(before md.Chunks, way touchWay, touched error) (md.Chunks, error) {
 	after, err := s.readPrimary()
 	if err != nil {
-		return nil, md.Chunks{}, err
+		return md.Chunks{}, err
 	}
 	canary := after.Bitmap.Dirty.Minus(before)
 	if touched != nil {
-		return after, md.NewChunks(after.Bitmap.Dirty.Len()), nil
+		return md.NewChunks(after.Bitmap.Dirty.Len()), nil
 	}
 	if way.kind != touchFreeze {
 		if after.Bitmap.Dirty.Has(0) {
 			canary.Add(0)
 		}
-		return after, canary, nil
+		return canary, nil
 	}
 	for end := s.env.Now().Add(4 * s.timeBase()); canary.Count() == 0; time.Sleep(settlePoll) {
 		if after, err = s.readPrimary(); err != nil {
-			return nil, md.Chunks{}, err
+			return md.Chunks{}, err
 		}
 		if s.env.Now().After(end) {
 			canary = after.Bitmap.Dirty
@@ -226,7 +274,7 @@ func (s *session) canary(before md.Chunks, way touchWay, touched error) (*md.Mem
 		}
 		canary = after.Bitmap.Dirty.Minus(before)
 	}
-	return after, canary, nil
+	return canary, nil
 }
 
 // awaitUnlisted waits until the primary's superblock on disk says that the clone is gone; md's thread writes it.

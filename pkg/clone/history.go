@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"fmt"
 	"time"
 
 	"mdclone/pkg/md"
@@ -132,21 +133,24 @@ func outdatedByLedger(f Facts) (Verdict, bool) {
 	if f.Ledger == nil || f.Ledger.Attached {
 		return Verdict{}, false
 	}
-	b := f.Primaries[0].Bitmap
-	if f.Ledger.ChunkBytes != 0 && f.Ledger.ChunkBytes != b.ChunkBytes {
-		return refuse(Outdated, "canary", "the bitmap was made anew since it left, with chunks of %s", report.Bytes(uint64(b.ChunkBytes))).
-			needsFullCopy(), true
+	why := canaryGone(f.Ledger, f.Primaries[0].Bitmap)
+	return refuse(Outdated, "canary", "%s", why).needsFullCopy(), why != ""
+}
+
+// canaryGone says what was done to the bitmap since a clone left, "" if its canary is there.
+func canaryGone(x *Entry, b *md.Bitmap) string {
+	if x.ChunkBytes != 0 && x.ChunkBytes != b.ChunkBytes {
+		return fmt.Sprintf("the bitmap was made anew since it left, with chunks of %s", report.Bytes(uint64(b.ChunkBytes)))
 	}
-	dirty := b.Dirty
-	for _, r := range f.Ledger.Dirty {
+	for _, r := range x.Dirty {
 		for i := r.First; i <= r.Last; i++ {
-			if !dirty.Has(i) {
-				return refuse(Outdated, "canary", "chunk %d was left dirty when it was detached and is clean now: another drive "+
-					"sat in its slot, the bitmap was made anew, or the array was shrunk", i).needsFullCopy(), true
+			if !b.Dirty.Has(i) {
+				return fmt.Sprintf("chunk %d was left dirty when it was detached and is clean now: another drive sat in its slot, "+
+					"the bitmap was made anew, or the array was shrunk", i)
 			}
 		}
 	}
-	return Verdict{}, false
+	return ""
 }
 
 func touchedElsewhere(f Facts) (Verdict, bool) {

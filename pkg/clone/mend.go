@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -20,10 +22,17 @@ func (s *session) mend(ctx context.Context) error {
 	if s.verdict.Mend != MendFull {
 		chunks = c.Bitmap.Dirty
 	}
-	if err := s.mark(ctx, chunks); err != nil {
+	m, err := s.readPrimary()
+	if err == nil {
+		err = s.doubtOthers(m.Bitmap)
+	}
+	if err == nil {
+		err = s.mark(ctx, chunks)
+	}
+	if err != nil {
 		return err
 	}
-	m, err := s.readPrimary()
+	m, err = s.readPrimary()
 	if err != nil {
 		return err
 	}
@@ -101,6 +110,8 @@ func (s *session) mark(ctx context.Context, chunks md.Chunks) error {
 	if clean == "none" {
 		undo = []string{"write", s.env.FS.Path(s.Array.Attr("resync_start")), "none", action, "idle"}
 	}
+	signal.Ignore(syscall.SIGTSTP) // a stop in between would leave it frozen
+	defer signal.Reset(syscall.SIGTSTP)
 	g, err := startGuard(undo...)
 	if err != nil {
 		return err
@@ -112,7 +123,7 @@ func (s *session) mark(ctx context.Context, chunks md.Chunks) error {
 	if err = errors.Join(err, g.end()); err != nil { // its end puts both attributes back
 		return err
 	}
-	return s.marked(chunks, clean)
+	return errors.Join(s.forget("sync_action"), s.marked(chunks, clean))
 }
 
 // setBits writes one range at a time: the kernel reads no more than one, and cuts a longer text at a page.

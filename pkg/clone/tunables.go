@@ -91,6 +91,16 @@ func (t *Target) tune(attr, value string) error {
 	return t.Array.Write(value, attr)
 }
 
+// forget drops an attribute from the record that is back at what it was.
+func (t *Target) forget(attr string) error {
+	t.changed = slices.DeleteFunc(t.changed, func(c tunable) bool { return c.Attr == attr })
+	left := tunables{Array: t.Conf.UUID, Changed: t.changed}
+	if len(t.changed) == 0 {
+		return t.env.putBack(t.Array, left) // there is no record then
+	}
+	return t.env.recordTunables(left)
+}
+
 // untune puts back what tune changed.
 func (t *Target) untune() error {
 	if len(t.changed) == 0 {
