@@ -1,7 +1,6 @@
 package clone
 
 import (
-	"fmt"
 	"time"
 
 	"mdclone/pkg/md"
@@ -135,22 +134,6 @@ func outdatedByLedger(f Facts) (Verdict, bool) {
 	}
 	why := canaryGone(f.Ledger, f.Primaries[0].Bitmap)
 	return refuse(Outdated, "canary", "%s", why).needsFullCopy(), why != ""
-}
-
-// canaryGone says what was done to the bitmap since a clone left, "" if its canary is there.
-func canaryGone(x *Entry, b *md.Bitmap) string {
-	if x.ChunkBytes != 0 && x.ChunkBytes != b.ChunkBytes {
-		return fmt.Sprintf("the bitmap was made anew since it left, with chunks of %s", report.Bytes(uint64(b.ChunkBytes)))
-	}
-	for _, r := range x.Dirty {
-		for i := r.First; i <= r.Last; i++ {
-			if !b.Dirty.Has(i) {
-				return fmt.Sprintf("chunk %d was left dirty when it was detached and is clean now: another drive sat in its slot, "+
-					"the bitmap was made anew, or the array was shrunk", i)
-			}
-		}
-	}
-	return ""
 }
 
 func touchedElsewhere(f Facts) (Verdict, bool) {
