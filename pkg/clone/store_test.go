@@ -3,6 +3,7 @@ package clone
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,6 +125,37 @@ func TestUntunePutsBackWhatIsStillOurs(t *testing.T) {
 		if _, err := os.Stat(p); err == nil {
 			t.Errorf("the record %s is still there", p)
 		}
+	}
+}
+
+func TestForgetKeepsTheRestOfTheRecord(t *testing.T) {
+	e, a := fakeEnv(t)
+	target := &Target{env: e, Array: a}
+	target.Conf.UUID = md.UUID{9}
+	for _, c := range []struct{ attr, value string }{{"sync_speed_max", "10000000"}, {"sync_speed_min", "50000"}} {
+		if err := target.tune(c.attr, c.value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func() int {
+		n := 0
+		for _, p := range e.tunablesPaths(md.UUID{9}) {
+			if text, err := os.ReadFile(p); err == nil && !strings.Contains(string(text), "sync_speed_min") {
+				n++
+			}
+		}
+		return n
+	}
+	for _, step := range []struct {
+		attr    string
+		records int
+	}{{"sync_speed_min", 2}, {"sync_speed_max", 0}} {
+		if err := target.forget(step.attr); err != nil || there() != step.records {
+			t.Errorf("forget(%s): %v, %d records without it; want %d", step.attr, err, there(), step.records)
+		}
+	}
+	if got, _ := a.Read("sync_speed_min"); !strings.HasPrefix(got, "50000") {
+		t.Errorf("sync_speed_min = %q; want it as it is: what is forgotten is not touched", got)
 	}
 }
 
