@@ -12,8 +12,8 @@ import (
 	"mdclone/pkg/report"
 )
 
-const adoptHelp = `Set-up, once a drive: gives the array a write-intent bitmap if it has none and one more slot, adds the drive write-mostly,
-records both in /etc/mdclone/NAME.conf, and makes the first full copy. The clone stays attached; mdclone-early detach
+const adoptHelp = `Set-up, once a drive: gives the array a write-intent bitmap, if it has none or one with other chunks than --chunk says, and one
+more slot, where the last is not empty; adds the drive write-mostly, records both in /etc/mdclone/NAME.conf, and makes the first full copy. The clone stays attached; mdclone-early detach
 takes it out, mdclone-gen install then guards it at boot.
 
 A drive that carries anything is refused without --overwrite; one that is in use, always, but for
