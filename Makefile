@@ -116,8 +116,8 @@ vmtest: build ## the tests on real kernels, in QEMU
 test: deps check vmtest ## all of it: deps, check, vmtest
 
 soak: deps build ## the VM tests with the rarer cases and many power cuts; MDCLONE_SEED=N makes the same choices again
-	MDCLONE_SOAK=1 MDCLONE_CUTS=$(CUTS) .ci/vmtest -tags vmtest,soak -count=$(SOAK) -timeout 0 -failfast -p 1 \
-		-run '$(VMTEST_RUN)' ./vmtest/...
+	MDCLONE_SOAK=1 MDCLONE_CUTS=$(CUTS) .ci/vmtest -tags vmtest,soak -count=$(SOAK) -timeout 0 -p 1 \
+		-parallel $$(($$(nproc) + 1)) -run '$(VMTEST_RUN)' ./vmtest/...
 
 demo: deps build ## the whole story in QEMU, to watch
 	$(GO) run ./vmtest/demo $(ARGS)
