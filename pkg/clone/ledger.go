@@ -69,7 +69,8 @@ func readEntry(name string, u md.UUID) (*Entry, error) {
 	}
 	x, err := decodeEntry(text, u)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, report.Fail(report.Failed, "ledger-damaged", "what is recorded of clone %s cannot be read: %s: %w", u, name, err).
+			Hint("rm %s (that clone is then compared in full when it is back)", name)
 	}
 	return x, nil
 }

@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,8 +70,9 @@ func TestLedgerOfAnotherDriveIsAnError(t *testing.T) {
 	if err := os.WriteFile(e.entryPath(md.UUID{2}), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.entry(md.UUID{2}); err == nil {
-		t.Error("entry() took a cut record")
+	var failure *report.Error
+	if _, err := e.entry(md.UUID{2}); !errors.As(err, &failure) || failure.Reasons[0].Code != "ledger-damaged" || len(failure.Hints) != 1 {
+		t.Errorf("entry() of a cut record: %v; want ledger-damaged and what helps", err)
 	}
 }
 
