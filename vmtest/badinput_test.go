@@ -23,6 +23,7 @@ func TestBadInput(t *testing.T) {
 		r.quiet()
 		r.untouched(func() {
 			t.Run("configurations", func(t *testing.T) { r.at(t).badConfigurations() })
+			t.Run("records", func(t *testing.T) { r.at(t).badRecords() })
 			t.Run("names", func(t *testing.T) { r.at(t).badNames() })
 			t.Run("devices", func(t *testing.T) { r.at(t).badDevices() })
 		})
@@ -41,6 +42,20 @@ func (r *rig) saysNo(want int, says string, args ...string) {
 	if i := strings.IndexFunc(got.Stdout+said, func(c rune) bool { return c < ' ' && c != '\n' || c == 0x7f }); i >= 0 {
 		r.t.Errorf("mdclone-early %q prints a control character: %q %q", args, got.Stdout, said)
 	}
+}
+
+// badRecords damages what is recorded of the clone.
+func (r *rig) badRecords() {
+	r.Script("cd /var/lib/mdclone/ledger; cp *.json /run/good")
+	for _, make := range []string{
+		": > $x", "head -c 99 /run/good > $x", "sed 's/\"clone\": \"..../\"clone\": \"0000/' /run/good > $x", "sed 's/\"slot\": 2/\"slot\": {}/' /run/good > $x",
+		`sed 's/"first": [0-9]*/"first": 18446744073709551615/' /run/good > $x`,
+	} {
+		r.Script("cd /var/lib/mdclone/ledger; x=$(echo *.json); " + make + "; ! cmp -s /run/good $x")
+		r.saysNo(1, "cannot be read", "backup")
+		r.saysNo(1, "compared in full", "check", "/dev/vdc")
+	}
+	r.Script("cd /var/lib/mdclone/ledger; mv /run/good *.json")
 }
 
 func (r *rig) badConfigurations() {

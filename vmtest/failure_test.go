@@ -30,8 +30,13 @@ func (r *rig) badBlocks(t *testing.T) {
 	name := strings.TrimPrefix(drive, "/dev/")
 	r.sh("mismatch > /dev/null; out " + name + `; until ! [ -e $M/dev-` + name + ` ]; do sleep 0.05; done
 		echo 0 $(blockdev --getsz /dev/vdc) linear /dev/vdc 0 | dmsetup load drive; dmsetup resume drive`)
-	code(t, r.account(1, "backup", "--clone", drive), "bad-blocks")
-	r.sh("out " + name + "; dmsetup remove drive")
+	r.quiet()
+	r.untouched(func() { code(t, r.account(3, "backup", "--clone", drive), "bad-blocks") })
+	if got := r.account(0, "backup", "--full", "--clone", drive); got.Mode != "full" || got.MismatchedSectors != 0 {
+		t.Errorf("backup --full: %+v; want all of it copied, which writes those sectors too", got)
+	}
+	r.sh("dmsetup remove drive")
+	r.same("vda", "vdc")
 }
 
 // primaryFails: the clone is brought in sync from the one that is left, and stays in its place until the user takes it out.

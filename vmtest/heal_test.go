@@ -174,13 +174,24 @@ func (r *rig) stat(name string, field int) (n int64) {
 	return n
 }
 
+// mostSlowly is a rate in bytes a second at which the next block takes as long as an impatient person waits.
+const mostSlowly = 256
+
+// slowFromNow writes one block, where the bitmap need not be written, and lets a primary take no other for some time.
+func (r *rig) slowFromNow(name string) {
+	r.t.Helper()
+	r.throttle(name, mostSlowly)
+	r.sh("dd if=/dev/urandom of=/dev/md0 bs=4096 count=1 seek=$((20 * 256)) oflag=direct status=none")
+}
+
 // TestHealIsCut: the power is lost after marking, after joining, and in mid-sync of a healing; it is finished by the next run.
 func TestHealIsCut(t *testing.T) {
 	eachGuest(t, func(t *testing.T, suite string) {
 		all, whole := newLastingRig(t, suite), t
 		all.adopted()
-		for _, test := range []struct{ name, until string }{
-			{"after marking", ""}, // all that marking changes, and nothing put back
+		for i, test := range []struct{ name, until string }{
+			// one primary has the marks, the other not yet
+			{"after marking", `until [ "$(cat /sys/block/md0/md/sync_action)" = frozen ] && mdadm -X /dev/vdb | grep -q ' 3[89] dirty'; do :; done`},
 			{"after joining", "until [ -e /sys/block/md0/md/dev-vdc ]; do :; done"},
 			{"in mid-sync", "until grep -q / /sys/block/md0/md/sync_completed && [ -e /sys/block/md0/md/dev-vdc ]; do :; done"},
 		} {
@@ -188,14 +199,13 @@ func TestHealIsCut(t *testing.T) {
 				r := all.at(t)
 				r.write("/dev/md0", 8, 20)
 				r.alone(30, 60)
-				if test.until == "" {
-					r.Script("echo frozen > /sys/block/md0/md/sync_action; echo 60-89 > /sys/block/md0/md/bitmap_set_bits")
-				} else {
-					if _, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "backup", "--heal"}}); err != nil {
-						t.Fatal(err)
-					}
-					r.Script(test.until)
+				if i == 0 {
+					r.slowFromNow("vda")
 				}
+				if _, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "backup", "--heal"}}); err != nil {
+					t.Fatal(err)
+				}
+				r.Script(test.until)
 				all.cut(whole)
 				r = all.at(t)
 				got := r.account(0, "backup", "--heal")
@@ -225,11 +235,17 @@ func TestJoinIsCut(t *testing.T) {
 			if diverged {
 				r.alone(6, 80+i)
 			}
-			// a check holds the window open
-			r.Script(`cd /sys/block/md0/md; echo 2000 > sync_speed_max; echo check > sync_action
-				until grep -q / sync_completed; do :; done
-				mdadm /dev/md0 --re-add /dev/vdc 2>/dev/null || true
-				until mdadm -E /dev/vdc | grep -q 'Device Role : spare'; do :; done`)
+			if i < realCuts { // a drive that takes its next superblock late holds the window open
+				r.throttle("vdc", mostSlowly)
+				if _, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "backup"}}); err != nil {
+					t.Fatal(err)
+				}
+			} else { // a check does
+				r.Script(`cd /sys/block/md0/md; echo 2000 > sync_speed_max; echo check > sync_action
+					until grep -q / sync_completed; do :; done
+					mdadm /dev/md0 --re-add /dev/vdc 2>/dev/null || true`)
+			}
+			r.Script("until mdadm -E /dev/vdc | grep -q 'Device Role : spare'; do :; done")
 			r.write("/dev/md0", 2, 40+i)
 			if i < realCuts {
 				r.cut(t)

@@ -20,14 +20,14 @@ func leftovers(t *testing.T, a *attackable) {
 	}
 	for _, test := range []struct{ name, do, undo, code string }{
 		{"a check that runs", "checking", "echo idle > $M/sync_action; fast", "busy"},
-		{"a frozen sync", "echo frozen > $M/sync_action", "echo idle > $M/sync_action", "busy"},
+		{"a frozen sync, and a range", "echo 20480 > $M/sync_max; echo frozen > $M/sync_action", "echo idle > $M/sync_action", "busy"},
 		{"a part whose writes are suspended", "echo 0 > $M/suspend_lo; echo 2048 > $M/suspend_hi", "echo 0 > $M/suspend_hi", "suspended"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := a.again(t)
 			r.quiet()
 			r.sh(test.do)
-			r.untouched(func() {
+			r.leavesAll(func() {
 				code(t, r.account(3, "backup"), test.code)
 				code(t, r.account(3, "attach"), test.code)
 			})
@@ -35,6 +35,15 @@ func leftovers(t *testing.T, a *attackable) {
 			r.taken("vda")
 		})
 	}
+	t.Run("a frozen sync, and a clone that failed", func(t *testing.T) {
+		r := a.again(t)
+		r.account(0, "attach")
+		r.sh("echo faulty > $M/dev-vdc/state; echo frozen > $M/sync_action")
+		r.quiet()
+		r.leavesAll(func() { code(t, r.account(3, "backup"), "busy") })
+		r.sh("echo idle > $M/sync_action")
+		r.taken("vda")
+	})
 	t.Run("a dm device that is suspended", func(t *testing.T) {
 		r := a.again(t)
 		r.sh("echo 0 $(blockdev --getsz /dev/md0) linear /dev/md0 0 | dmsetup create top; dmsetup suspend top")
@@ -57,6 +66,17 @@ func leftovers(t *testing.T, a *attackable) {
 		r.sh("fsfreeze --unfreeze /mnt; umount /mnt")
 		r.taken("vda")
 	})
+}
+
+// leavesAll requires that do changes neither a disk nor what the array is told.
+func (r *rig) leavesAll(do func()) {
+	r.t.Helper()
+	const told = "cat $M/sync_action $M/sync_min $M/sync_max $M/suspend_lo $M/suspend_hi; grep . $M/dev-*/state"
+	before := r.sh(told)
+	r.untouched(do)
+	if after := r.sh(told); after != before {
+		r.t.Errorf("a refusal left\n%s\nwhich was\n%s", after, before)
+	}
 }
 
 // flagsOutlast: the kernel's re-add drops what it is not told, so each join passes on what the drive was.

@@ -4,6 +4,7 @@ package vmtest
 
 import (
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,14 +43,14 @@ var offlineCases = []offlineCase{
 	{name: "cloned", state: "syncing", disks: strings.Fields(last), shell: "mount", do: offline.atTheRelease, told: true, on: everySystem},
 	{
 		name: "absent", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=3"},
-		code: report.NoDrive, why: "no-drive",
+		code: report.NoDrive, why: "no-drive", on: everySystem,
 	},
 	{
 		name: "plugged in meanwhile", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600"},
 		do: offline.plugIn, on: firstSuite,
 	},
-	{
-		name: "skipped", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600"},
+	{ // at a console that is not /dev/console
+		name: "skipped", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600", "console=ttyS1"},
 		do: offline.skip, code: report.Interrupted, why: "skipped", on: firstSuite,
 	},
 	{
@@ -58,20 +59,20 @@ var offlineCases = []offlineCase{
 	},
 	{
 		name: "pulled out in the sync", state: "syncing", disks: strings.Fields(last), args: []string{"mdclone.clone-wait=600"},
-		do: offline.pullOut, code: report.Failed, why: "drive-failed",
+		do: offline.pullOut, code: report.Failed, why: "drive-failed", on: everySystem,
 	},
-	{name: "diverged", state: "diverged", disks: strings.Fields(first), code: report.Refused, why: "ran-alone"},
+	{name: "diverged", state: "diverged", disks: strings.Fields(first), code: report.Refused, why: "ran-alone", on: everySystem},
 	{
 		name: "for an earlier boot", state: "stale", disks: strings.Fields(first), args: []string{"mdclone.until=1700000000"},
 		why: "expired", on: firstSuite,
 	},
 	{
 		name: "the program was killed", state: "syncing", disks: strings.Fields(first), shell: "premount",
-		do: offline.killed, code: -1,
+		do: offline.killed, code: report.Failed, why: "died", on: everySystem,
 	},
 	{
 		name: "by hand at a prompt", state: "stale", disks: strings.Fields(first),
-		args: []string{"mdclone.until=1700000000"}, shell: "premount", do: offline.byHand, why: "expired", on: firstSuite,
+		args: []string{"mdclone.until=1700000000"}, shell: "premount", do: offline.byHand, why: "expired", on: toolsOnly,
 	},
 }
 
@@ -132,10 +133,8 @@ func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine
 	if c.told {
 		r.shown(t)
 	}
-	if c.code >= 0 {
-		r.outcome(t, c)
-	} else {
-		r.noOutcome(t)
+	if o := r.outcome(t, c); c.code == report.Done && c.why == "" && !o.Account.Offline {
+		t.Errorf("the account is %+v; want the clone made of an array at rest", o.Account)
 	}
 	if err := r.Kill(); err != nil {
 		t.Fatal(err)
@@ -207,22 +206,14 @@ func (r offline) shown(t *testing.T) {
 // settled waits until systemd has no unit to start any more.
 func (r offline) settled() { r.t.Helper(); r.Try("systemctl", "is-system-running", "--wait") }
 
-// noOutcome requires that the program came to no end, and that a later stage has released the array.
-func (r offline) noOutcome(t *testing.T) {
-	t.Helper()
-	if r.Try("test", "-e", "/run/mdclone/boot.json").Code == 0 {
-		t.Errorf("the outcome is %s; want none", r.File("/run/mdclone/boot.json"))
-	}
-	if got := strings.TrimSpace(r.File("/run/mdclone/released")); got != "local-block" {
-		t.Errorf("the array was released by %q; want local-block", got)
-	}
-}
-
 // told is what the running system reads of the outcome.
 type told struct {
 	Code    report.Code
 	Reasons []report.Reason
-	Account *struct{ Arrays []clone.Result }
+	Account *struct {
+		clone.Result
+		Arrays []clone.Result
+	}
 }
 
 // outcome requires that the running system is told what came of it.
@@ -240,6 +231,9 @@ func (r offline) outcome(t *testing.T, c offlineCase) (o told) {
 	}
 	if c.why != "" && !slices.ContainsFunc(o.Reasons, func(why report.Reason) bool { return why.Code == c.why }) {
 		t.Errorf("the reasons are %+v; want %s", o.Reasons, c.why)
+	}
+	if len(o.Reasons) > 0 && !strings.Contains(r.Console(), o.Reasons[0].Text) {
+		t.Errorf("the console does not give the reason %q", o.Reasons[0].Text)
 	}
 	if told := r.Must("mdclone-early", "boot", "report"); c.why != "" && len(o.Reasons) > 0 && !strings.Contains(told, o.Reasons[0].Text) {
 		t.Errorf("the report does not give the reason:\n%s", told)
@@ -273,8 +267,13 @@ func (r offline) plugIn(t *testing.T) {
 	r.await(t, cloning)
 }
 
+// countdown is two figures of it.
+var countdown = regexp.MustCompile(`(?s)600 s left; ` + looking + `.* 5[0-9]{2} s left; ` + looking)
+
 func (r offline) skip(t *testing.T) {
-	r.await(t, looking)
+	if err := r.AwaitConsoleMatch(r.Context(), countdown); err != nil {
+		t.Fatal(err)
+	}
 	r.enter(t, "")
 }
 
@@ -312,6 +311,11 @@ func (r offline) killed(t *testing.T) {
 // byHand makes the clone as a person would, while the hold keeps everything off the array.
 func (r offline) byHand(t *testing.T) {
 	r.await(t, "(initramfs)")
+	r.enter(t, "for d in /sys/block/dm-*; do [ ! -e $d ] || echo a ''volume is there; done; echo that is''all")
+	r.await(t, "that isall")
+	if strings.Contains(r.Console(), "a volume is there") {
+		t.Error("there is a volume before the release")
+	}
 	r.enter(t, "mdclone-early backup --offline --verify changed")
 	r.await(t, "safe to unplug")
 	r.enter(t, "exit")

@@ -54,13 +54,14 @@ type Boot struct {
 
 	stage  string
 	params params
+	bounds bounds
 	said   map[string]bool // of the log's lines, those that are true for more than one look
 }
 
 // New is the running machine.
 func New(log report.Log) *Boot {
 	return &Boot{
-		FS: sysfs.New(), Root: "/", Log: log, said: map[string]bool{},
+		FS: sysfs.New(), Root: "/", Log: log, bounds: usual, said: map[string]bool{},
 		Run: func(ctx context.Context, name string, args ...string) (string, error) {
 			out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 			return strings.TrimSpace(string(out)), err

@@ -24,13 +24,17 @@ import (
 	"mdclone/pkg/sysfs"
 )
 
+// bounds are those of a cycle.
+type bounds struct {
+	whole   time.Duration // a comparison of everything takes hours on large disks
+	stalled time.Duration // nothing at all happens in it
+	gone    time.Duration // its end is waited for
+}
+
+// usual bounds allow killAfter for the end, and more for a process that cannot be killed.
+var usual = bounds{whole: 12 * time.Hour, stalled: 2 * time.Minute, gone: killAfter + time.Minute}
+
 const (
-	// cycleAtMost bounds the whole cycle: a comparison of everything takes hours on large disks.
-	cycleAtMost = 12 * time.Hour
-	// stalledAtMost bounds how long nothing at all may happen in it.
-	stalledAtMost = 2 * time.Minute
-	// goneAtMost bounds how long its end is waited for: killAfter, and more for a process that cannot be killed.
-	goneAtMost = killAfter + time.Minute
 	// killAfter is how long a cycle that is asked to end may take to leave the array in good order.
 	killAfter = 2 * time.Minute
 	// thawedAtMost bounds a write to an array's state.
@@ -51,11 +55,16 @@ func (b *Boot) offline(ctx context.Context, events *sysfs.Uevents, con *consoles
 	before := b.historyBytes()
 	o := b.cycle(ctx, events, con)
 	o.remembered = b.historyBytes() > before
-	o.At, o.Asked = time.Now().UTC(), "backup"
-	b.show(ctx, o.text())
-	if err := b.keep(o); err != nil {
+	if err := b.conclude(ctx, o); err != nil {
 		b.Log.Fail(err)
 	}
+}
+
+// conclude says and keeps what came of it.
+func (b *Boot) conclude(ctx context.Context, o outcome) error {
+	o.At, o.Asked = time.Now().UTC(), "backup"
+	b.show(ctx, o.text())
+	return b.keep(o)
 }
 
 func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) outcome {
@@ -205,7 +214,7 @@ func (b *Boot) supervise(ctx context.Context, con *consoles) outcome {
 		}
 		ended <- accounted(code, account.Bytes())
 	}()
-	last, since, end := "", time.Now(), time.Now().Add(cycleAtMost)
+	last, since, end := "", time.Now(), time.Now().Add(b.bounds.whole)
 	var cause error
 	for {
 		select {
@@ -217,8 +226,8 @@ func (b *Boot) supervise(ctx context.Context, con *consoles) outcome {
 		case <-time.After(lookAgain): // the consoles and the disks do not announce anything
 		}
 		if cause != nil {
-			if time.Since(since) > goneAtMost {
-				o := why(report.Failed, "stuck", "%v, and the backup did not end for %s", cause, goneAtMost)
+			if time.Since(since) > b.bounds.gone {
+				o := why(report.Failed, "stuck", "%v, and the backup did not end for %s", cause, b.bounds.gone)
 				o.stuck = true
 				return o
 			}
@@ -230,10 +239,10 @@ func (b *Boot) supervise(ctx context.Context, con *consoles) outcome {
 		switch {
 		case con.entered():
 			cause = errors.New("it was ended at the console")
-		case time.Since(since) > stalledAtMost:
-			cause = fmt.Errorf("nothing happened for %s", stalledAtMost)
+		case time.Since(since) > b.bounds.stalled:
+			cause = fmt.Errorf("nothing happened for %s", b.bounds.stalled)
 		case time.Now().After(end):
-			cause = fmt.Errorf("it was not done after %s", cycleAtMost)
+			cause = fmt.Errorf("it was not done after %s", b.bounds.whole)
 		}
 		if cause != nil {
 			b.show(ctx, cause.Error()+"; the array is put in good order first")
@@ -306,6 +315,9 @@ func (b *Boot) release(ctx context.Context) error {
 		return nil
 	}
 	err := b.writable(ctx)
+	if !exists(b.file(outcomeFile)) {
+		err = errors.Join(err, b.conclude(ctx, why(report.Failed, died, "the program that was to make it has died")))
+	}
 	b.Log.Infof("the arrays are released")
 	err = errors.Join(err, b.mark(released, b.stage+"\n"))
 	// of a partition, LVM's rule looks at its appearance alone (69-lvm.rules, lvm2 2.03.31)

@@ -106,7 +106,7 @@ func TestPresent(t *testing.T) {
 }
 
 // cycled runs a cycle whose backup is do, with a person at the console.
-func cycled(t *testing.T, typed string, do func(ctx context.Context, options []string, account, said io.Writer) (report.Code, error)) (outcome, string) {
+func cycled(t *testing.T, within bounds, typed string, do func(ctx context.Context, options []string, account, said io.Writer) (report.Code, error)) (outcome, string) {
 	t.Helper()
 	b, log := fake(t, "mdclone=backup mdclone.verify=none")
 	var err error
@@ -114,6 +114,7 @@ func cycled(t *testing.T, typed string, do func(ctx context.Context, options []s
 		t.Fatal(err)
 	}
 	b.Backup = do
+	b.bounds = within
 	con := &consoles{}
 	if typed != "" {
 		r, w, err := os.Pipe()
@@ -131,7 +132,7 @@ func cycled(t *testing.T, typed string, do func(ctx context.Context, options []s
 }
 
 func TestSupervise(t *testing.T) {
-	o, said := cycled(t, "", func(_ context.Context, options []string, account, said io.Writer) (report.Code, error) {
+	o, said := cycled(t, usual, "", func(_ context.Context, options []string, account, said io.Writer) (report.Code, error) {
 		_, _ = io.WriteString(said, "mdclone: working\n")
 		_, _ = io.WriteString(account, `{"result":"done","reasons":[]}`)
 		if strings.Join(options, " ") != "--verify none" {
@@ -142,18 +143,18 @@ func TestSupervise(t *testing.T) {
 	if o.Code != report.Done || o.Account == nil || !strings.Contains(said, "working") || o.text() != "the clone was made before anything was started; it is detached" {
 		t.Errorf("done: %+v, %q, said %q", o, o.text(), said)
 	}
-	o, _ = cycled(t, "", func(_ context.Context, _ []string, account, _ io.Writer) (report.Code, error) {
+	o, _ = cycled(t, usual, "", func(_ context.Context, _ []string, account, _ io.Writer) (report.Code, error) {
 		_, _ = io.WriteString(account, `{"result":"refused","reasons":[{"code":"ran-alone","text":"it ran alone"}]}`)
 		return report.Refused, nil
 	})
 	if o.Code != report.Refused || o.changed() || o.text() != "no clone was made before the boot (refused): it ran alone" {
 		t.Errorf("refused: %+v, %q", o, o.text())
 	}
-	o, _ = cycled(t, "", func(context.Context, []string, io.Writer, io.Writer) (report.Code, error) { return report.Code(2), nil })
+	o, _ = cycled(t, usual, "", func(context.Context, []string, io.Writer, io.Writer) (report.Code, error) { return report.Code(2), nil })
 	if o.Code != report.Failed || o.Account != nil {
 		t.Errorf("without an account: %+v", o)
 	}
-	o, _ = cycled(t, "", func(context.Context, []string, io.Writer, io.Writer) (report.Code, error) {
+	o, _ = cycled(t, usual, "", func(context.Context, []string, io.Writer, io.Writer) (report.Code, error) {
 		return report.Failed, errors.New("signal: killed")
 	})
 	if o.Code != report.Failed || !strings.Contains(o.text(), "killed") {
@@ -162,7 +163,7 @@ func TestSupervise(t *testing.T) {
 }
 
 func TestSuperviseEndsAtTheConsole(t *testing.T) {
-	o, said := cycled(t, "\n", func(ctx context.Context, _ []string, account, _ io.Writer) (report.Code, error) {
+	o, said := cycled(t, usual, "\n", func(ctx context.Context, _ []string, account, _ io.Writer) (report.Code, error) {
 		<-ctx.Done()
 		_, _ = io.WriteString(account, `{"result":"interrupted","reasons":[{"code":"interrupted","text":"interrupted"}]}`)
 		return report.Interrupted, nil
@@ -172,9 +173,57 @@ func TestSuperviseEndsAtTheConsole(t *testing.T) {
 	}
 }
 
+// TestSuperviseIsBounded: a cycle in which nothing happens is ended, and the boot goes on also where it cannot be.
+func TestSuperviseIsBounded(t *testing.T) {
+	account := `{"result":"interrupted","reasons":[{"code":"interrupted","text":"interrupted"}]}`
+	o, _ := cycled(t, bounds{whole: time.Hour, gone: time.Hour}, "", func(ctx context.Context, _ []string, to, _ io.Writer) (report.Code, error) {
+		<-ctx.Done()
+		_, _ = io.WriteString(to, account)
+		return report.Interrupted, nil
+	})
+	if o.stuck || len(o.Reasons) != 2 || o.Reasons[0].Code != "ended" || !strings.Contains(o.Reasons[0].Text, "nothing happened") {
+		t.Errorf("one in which nothing happens: %+v", o)
+	}
+	end := make(chan struct{})
+	defer close(end)
+	o, _ = cycled(t, bounds{whole: time.Hour}, "", func(context.Context, []string, io.Writer, io.Writer) (report.Code, error) {
+		<-end
+		return report.Failed, nil
+	})
+	if !o.stuck || o.Code != report.Failed || o.Reasons[0].Code != "stuck" {
+		t.Errorf("one that cannot be ended: %+v", o)
+	}
+}
+
+// TestWaitThatCannotBegin: what asks for a clone in vain is told why, and the arrays are released.
+func TestWaitThatCannotBegin(t *testing.T) {
+	b, log := fake(t, "mdclone=backup")
+	if err := os.WriteFile(filepath.Join(b.Root, "etc/mdclone/root.conf"), []byte("nonsense\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.params.backup = true
+	if err := b.wait(t.Context()); err == nil || b.held() {
+		t.Errorf("wait() = %v; want an error, and the arrays released", err)
+	}
+	text, err := os.ReadFile(b.file(outcomeFile))
+	var o outcome
+	if err == nil {
+		err = json.Unmarshal(text, &o)
+	}
+	if err != nil || o.Code != report.Failed || o.At.IsZero() || len(o.Reasons) != 1 || !strings.Contains(o.Reasons[0].Text, "root.conf") {
+		t.Errorf("the outcome is %s (%v); want the file named", text, err)
+	}
+	if !strings.Contains(log.String(), o.text()) || b.historyBytes() == 0 {
+		t.Errorf("said %q, and the history has %d bytes; want the outcome in both", log, b.historyBytes())
+	}
+}
+
 func TestRelease(t *testing.T) {
 	b, _ := fake(t, "mdclone=backup")
 	b.params.backup = true
+	if err := b.mark(outcomeFile, "{}"); err != nil {
+		t.Fatal(err)
+	}
 	var ran []string
 	b.Run = func(_ context.Context, name string, args ...string) (string, error) {
 		ran = append(ran, name+" "+args[0])
@@ -193,6 +242,9 @@ func TestRelease(t *testing.T) {
 	b.params.backup = true
 	if err := b.release(t.Context()); err == nil || b.held() {
 		t.Errorf("release() = %v; want an error, and the arrays released all the same", err)
+	}
+	if text, err := os.ReadFile(b.file(outcomeFile)); err != nil || !strings.Contains(string(text), `"died"`) {
+		t.Errorf("the outcome is %s (%v); want it said that whoever was to make the clone died", text, err)
 	}
 }
 

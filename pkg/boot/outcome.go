@@ -33,6 +33,9 @@ type outcome struct {
 	stuck      bool // the backup has not ended, and cannot be killed
 }
 
+// died is why nothing is known of a cycle: whoever looked after it came to no end.
+const died = "died"
+
 // why is an outcome without an account.
 func why(code report.Code, reason, format string, args ...any) outcome {
 	return outcome{Result: code.Result(), Code: code, Reasons: []report.Reason{{Code: reason, Text: fmt.Sprintf(format, args...)}}}
@@ -98,6 +101,8 @@ func (o outcome) text() string {
 	case len(made) > 0:
 		text = "the clone of " + strings.Join(made, ", ") + " was made before anything was started, the rest was not (" + o.Result +
 			"): " + because
+	case len(o.Reasons) > 0 && o.Reasons[0].Code == died:
+		text = "whether the clone was made before the boot is not known, mdclone-early status tells what it is now: " + because
 	default:
 		text = "no clone was made before the boot (" + o.Result + "): " + because
 	}

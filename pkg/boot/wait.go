@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mdclone/pkg/config"
+	"mdclone/pkg/report"
 	"mdclone/pkg/sysfs"
 )
 
@@ -18,15 +19,24 @@ import (
 // inactive array is not.
 const lookAgain = 500 * time.Millisecond
 
-// wait is init-premount: it looks until there is nothing to wait for. Each array's wait has its own bound; mostAtAll is
-// one for what nobody thought of.
+// wait is init-premount.
 func (b *Boot) wait(ctx context.Context) error {
-	const mostAtAll = 15 * time.Minute
 	if err := b.mark(premount, ""); err != nil { // first of all: what is next is another stage, whatever becomes of this one
 		return err
 	}
+	err := b.look(ctx)
+	if err != nil && b.held() && !exists(b.file(outcomeFile)) { // nothing that comes later would know why
+		err = errors.Join(err, b.conclude(ctx, why(report.Failed, "wait", "%v", err)), b.release(ctx))
+	}
+	return err
+}
+
+// look looks until there is nothing to wait for, and then makes the clones that are asked for. Each array's wait has its own
+// bound; mostAtAll is one for what nobody thought of.
+func (b *Boot) look(ctx context.Context) error {
+	const mostAtAll = 15 * time.Minute
 	confs, err := config.Load(b.Root)
-	if err != nil || len(confs) == 0 {
+	if err != nil || len(confs) == 0 && !b.held() {
 		return err
 	}
 	events, err := sysfs.OpenUevents()

@@ -91,7 +91,10 @@ func (a *adoption) prepare(ctx context.Context) error {
 // carryOut changes the array and copies. The drive is added before the array is grown, and recorded in between: a run
 // that is cut at any moment is found again by the next.
 func (a *adoption) carryOut(ctx context.Context) error {
-	if err := errors.Join(a.env.mayRecord(), a.openRange()); err != nil {
+	if err := a.env.mayRecord(); err != nil {
+		return err
+	}
+	if err := a.openRange(); err != nil {
 		return err
 	}
 	peers, err := a.primaries(a.facts.Array, a.drive.Name)

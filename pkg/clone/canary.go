@@ -29,7 +29,7 @@ func (s *session) leaveCanary(complete bool) error {
 		return err
 	}
 	ends, changed := s.markEnds(before.Bitmap.Dirty.Len())
-	after, err := s.readPrimary()
+	after, err := s.readPrimaries()
 	if err != nil {
 		return errors.Join(changed, err)
 	}
@@ -125,10 +125,10 @@ func (s *session) doubtOthers(b *md.Bitmap) error {
 }
 
 // canary finds chunks that are dirty for good: those that were clean before the touch, and chunk 0 where that is what the
-// touch wrote. Where a file system wrote only chunks that were dirty already, it waits three ticks: what is left dirty
+// touch wrote, each on every primary's disk. Where a file system wrote only chunks that were dirty already, it waits three ticks: what is left dirty
 // then was written after the clone had left.
 func (s *session) canary(before md.Chunks, way touchWay, touched error) (md.Chunks, error) {
-	after, err := s.readPrimary()
+	after, err := s.readPrimaries()
 	if err != nil {
 		return md.Chunks{}, err
 	}
@@ -143,7 +143,7 @@ func (s *session) canary(before md.Chunks, way touchWay, touched error) (md.Chun
 		return canary, nil
 	}
 	for end := s.env.Now().Add(4 * s.timeBase()); canary.Count() == 0; time.Sleep(settlePoll) {
-		if after, err = s.readPrimary(); err != nil {
+		if after, err = s.readPrimaries(); err != nil {
 			return md.Chunks{}, err
 		}
 		if s.env.Now().After(end) {

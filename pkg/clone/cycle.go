@@ -139,15 +139,6 @@ func (s *session) bringIn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if m, ok := state.Member(s.drive.Name); ok && m.Has("faulty") {
-		s.env.Log.Infof("%s failed earlier and is still in %s; removing it", s.drive.Name, s.Array.Name)
-		if err := s.remove(); err != nil {
-			return err
-		}
-		if err := s.judge(); err != nil {
-			return err
-		}
-	}
 	if err := s.choosePeer(); err != nil {
 		return err
 	}
@@ -155,7 +146,7 @@ func (s *session) bringIn(ctx context.Context) error {
 		return report.Fail(report.Refused, "no-bitmap", "%s has no bitmap: without one the clone cannot come back incrementally",
 			s.Array.Name).Hint("mdadm --grow %s --bitmap=internal", s.Array.Path())
 	}
-	if err := errors.Join(s.env.mayRecord(), s.openRange()); err != nil {
+	if err := s.env.mayRecord(); err != nil {
 		return err
 	}
 	s.copied = s.bitmap.Dirty
@@ -169,12 +160,17 @@ func (s *session) bringIn(ctx context.Context) error {
 		if x, err := s.env.entry(s.drive.Member.Super.Device); err == nil && x != nil {
 			s.before = x.Events // as it left the last time, before it was let in
 		}
+		if !m.InSync() { // it may wait for what comes after the range
+			if err := s.openRange(); err != nil {
+				return err
+			}
+		}
 	} else if err := s.makeFit(ctx); err != nil {
 		return err
 	}
 	s.hurry()
 	if in && m.InSync() {
-		return errors.Join(s.endCheck(), s.sound())
+		return errors.Join(s.endCheck(), s.openRange(), s.sound())
 	}
 	start := s.env.Now()
 	if !in {
@@ -210,6 +206,15 @@ func (s *session) makeFit(ctx context.Context) error {
 	if err := s.ready(); err != nil {
 		return err
 	}
+	if m, err := s.Array.Member(s.drive.Name); err == nil && m.Has("faulty") {
+		s.env.Log.Infof("%s failed earlier and is still in %s; removing it", s.drive.Name, s.Array.Name)
+		if err := s.remove(); err != nil {
+			return err
+		}
+		if err := s.judge(); err != nil {
+			return err
+		}
+	}
 	// while others were copied to, it may have been unplugged and used elsewhere
 	now, err := s.env.readDrive(s.drive.Path)
 	if err != nil {
@@ -224,8 +229,8 @@ func (s *session) makeFit(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.verdict.Mend == MendNothing {
-		return nil
+	if err := s.openRange(); err != nil || s.verdict.Mend == MendNothing {
+		return err
 	}
 	return s.mend(ctx)
 }

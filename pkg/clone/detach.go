@@ -161,6 +161,32 @@ func (s *session) readPrimary() (*md.Member, error) {
 	return m, nil
 }
 
+// readPrimaries is readPrimary, with no more in its bitmap than what is on every primary's disk: the chunks that are dirty on
+// all, and the earliest Events Cleared.
+func (s *session) readPrimaries() (*md.Member, error) {
+	m, err := s.readPrimary()
+	if err != nil {
+		return nil, err
+	}
+	state, err := s.Array.State()
+	if err != nil {
+		return nil, err
+	}
+	peers, err := s.primaries(state, s.drive.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range peers {
+		b := p.member.Bitmap
+		if b == nil {
+			return nil, fmt.Errorf("%s: no usable bitmap: %w", p.name, errors.Join(p.member.BitmapErr, fs.ErrNotExist))
+		}
+		m.Bitmap.Dirty = m.Bitmap.Dirty.And(b.Dirty)
+		m.Bitmap.EventsCleared = min(m.Bitmap.EventsCleared, b.EventsCleared)
+	}
+	return m, nil
+}
+
 // giveUp takes the clone out of a cycle that was interrupted, so that it can be unplugged and a rerun resumes.
 func (s *session) giveUp() error {
 	m, err := s.Array.Member(s.drive.Name)

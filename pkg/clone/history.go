@@ -132,8 +132,22 @@ func outdatedByLedger(f Facts) (Verdict, bool) {
 	if f.Ledger == nil || f.Ledger.Attached {
 		return Verdict{}, false
 	}
-	why := canaryGone(f.Ledger, f.Primaries[0].Bitmap)
-	return refuse(Outdated, "canary", "%s", why).needsFullCopy(), why != ""
+	gone, kept := "", false
+	for _, p := range f.Primaries {
+		if p.Bitmap == nil {
+			continue
+		}
+		if why := canaryGone(f.Ledger, p.Bitmap); why != "" {
+			gone = why
+		} else {
+			kept = true
+		}
+	}
+	if gone != "" && kept { // of one that was let in again, all pages are written within two ticks (md-bitmap.c, md_bitmap_write_all)
+		return refuse(Unsuitable, "unsettled", "the bitmaps on the disks of its primaries differ: one of them was let in a moment ago").
+			hint("run this again in a minute"), true
+	}
+	return refuse(Outdated, "canary", "%s", gone).needsFullCopy(), gone != ""
 }
 
 func touchedElsewhere(f Facts) (Verdict, bool) {

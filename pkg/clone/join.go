@@ -66,18 +66,20 @@ func (s *session) awaitIdle(state md.State) (md.State, error) {
 	return state, nil
 }
 
-// openRange undoes a range that a check left behind when it was cut: it stops every later sync at its end, for ever.
+// openRange undoes a range that a check left behind when it was cut: it stops every later sync at its end, for ever. Where
+// that of a sync begins cannot be changed while one runs, which is past it (drivers/md/md.c, min_sync_store, Linux 6.12).
 func (s *session) openRange() error {
-	for attr, open := range map[string]string{"sync_min": "0", "sync_max": "max"} {
-		text, err := s.Array.Read(attr)
+	for _, r := range []struct{ attr, open string }{{"sync_max", "max"}, {"sync_min", "0"}} {
+		text, err := s.Array.Read(r.attr)
 		if err != nil {
 			return err
 		}
-		if text != open {
-			s.env.Log.Infof("%s: %s was left at %s, setting it to %s", s.Array.Name, attr, text, open)
-			if err := s.Array.Write(open, attr); err != nil {
-				return err
-			}
+		if text == r.open {
+			continue
+		}
+		s.env.Log.Infof("%s: %s was left at %s, setting it to %s", s.Array.Name, r.attr, text, r.open)
+		if err := s.Array.Write(r.open, r.attr); err != nil && !(r.attr == "sync_min" && errors.Is(err, unix.EBUSY)) {
+			return err
 		}
 	}
 	return nil

@@ -111,11 +111,7 @@ func (s *session) touchBefore() (uint64, error) {
 
 // clearedNow says so if Events Cleared did not move although the array is at rest.
 func (s *session) clearedNow(need uint64) error {
-	m, err := s.readPrimary()
-	if err != nil {
-		return err
-	}
-	moved, err := s.cleared(m, need)
+	moved, err := s.cleared(need)
 	s.moved = need != 0 && moved
 	if err == nil && !moved {
 		s.env.Log.Warnf("%s: Events Cleared did not move past event %d", s.Array.Name, need)
@@ -147,7 +143,7 @@ func (s *session) settleOnline(ctx context.Context, copied md.Chunks, need uint6
 			return md.Chunks{}, err
 		}
 		settled := w.see(m.Bitmap.Dirty, s.env.Now(), now != writes)
-		moved, err := s.cleared(m, need)
+		moved, err := s.cleared(need)
 		if err != nil {
 			return md.Chunks{}, err
 		}
@@ -166,10 +162,14 @@ func (s *session) settleOnline(ctx context.Context, copied md.Chunks, need uint6
 	}
 }
 
-// cleared tells whether Events Cleared has reached need on the clone's disk and is the primaries' there.
-func (s *session) cleared(primary *md.Member, need uint64) (bool, error) {
+// cleared tells whether Events Cleared has reached need on every primary's disk and is the same on the clone's.
+func (s *session) cleared(need uint64) (bool, error) {
 	if need == 0 {
 		return true, nil
+	}
+	primary, err := s.readPrimaries()
+	if err != nil {
+		return false, err
 	}
 	if primary.Bitmap.EventsCleared < need {
 		return false, nil

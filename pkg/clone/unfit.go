@@ -125,6 +125,41 @@ func alreadyIn(f Facts) (Verdict, bool) {
 	return v, true
 }
 
+// badBlocks are the drives whose logs on disk name sectors that could not be written: such a mirror ends in sync, with a clear
+// bitmap, and differs. Of a member the kernel's word counts, which the cycle asks.
+func (f Facts) badBlocks() (drive bool, primaries []string) {
+	if f.Drive == nil || f.Attached != nil && !f.Attached.Has("faulty") {
+		return false, nil
+	}
+	for _, p := range f.Primaries {
+		if m, ok := f.Array.AtSlot(p.Super.Slot()); ok && p.Super.HasBadBlocks() {
+			primaries = append(primaries, m.Name)
+		}
+	}
+	return f.Drive.Super.HasBadBlocks(), primaries
+}
+
+// mindBadBlocks refuses a drive that might join, or be healed, where there are bad blocks.
+func (f Facts) mindBadBlocks(v Verdict) Verdict {
+	drive, primaries := f.badBlocks()
+	if !v.Admit && v.Mend != MendHeal || !drive && len(primaries) == 0 {
+		return v
+	}
+	if v.Admit {
+		v = Verdict{State: Unsuitable, Slot: v.Slot}
+	}
+	v.Mend, v.CopyBytes = MendNothing, f.Array.ComponentSize
+	for _, name := range primaries {
+		v.say("bad-blocks", "%s has bad blocks: what lies there cannot be mirrored", name)
+		v = v.hint("mdadm --examine-badblocks /dev/%s lists them; replace that drive", name)
+	}
+	if drive {
+		v.say("bad-blocks", "sectors of it could not be written: what lies there is not mirrored")
+		v = v.needsFullCopy()
+	}
+	return v
+}
+
 // unfitDevice is what a drive must be whatever is on it.
 func unfitDevice(f Facts) (Verdict, bool) {
 	switch {

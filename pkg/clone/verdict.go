@@ -58,7 +58,10 @@ var rules = []rule{
 func Judge(f Facts) Verdict {
 	recorded := f.Ledger
 	f.Ledger = f.outrun()
-	v := firstVerdict(f)
+	v := f.mindBadBlocks(firstVerdict(f))
+	if v.FullCopy {
+		v.askFull(f)
+	}
 	v.OnlyFull = f.Ledger != recorded && f.Attached == nil
 	if f.Policy != "" && v.State != Foreign && v.State != InSync && v.State != Syncing {
 		v.say("policy", "mdadm.conf says %q: where the udev rule does not hide the drive, mdadm lets it in by itself", f.Policy)
@@ -75,9 +78,6 @@ func firstVerdict(f Facts) Verdict {
 			}
 			if f.Drive != nil && v.Mend != MendJoin {
 				v.Slot = f.targetSlot()
-			}
-			if v.FullCopy {
-				v.askFull(f)
 			}
 			return v
 		}

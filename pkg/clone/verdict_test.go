@@ -29,8 +29,10 @@ const none = md.RoleSpare
 // stale is a clone that left in good order, the primaries having gone on.
 func stale() Facts {
 	a, b := member(0, 0xa, 60, 0, 1, none), member(1, 0xb, 60, 0, 1, none)
-	a.Bitmap.Dirty.Add(0)
-	a.Bitmap.Dirty.Add(7)
+	for _, m := range []*md.Member{a, b} {
+		m.Bitmap.Dirty.Add(0)
+		m.Bitmap.Dirty.Add(7)
+	}
 	c := member(2, 0xc, 50, 0, 1, 2)
 	return Facts{
 		Array: md.State{
@@ -180,6 +182,17 @@ func TestJudge(t *testing.T) {
 		{"a cycle on another machine, the canary synced there", func(f *Facts) {
 			f.Ledger.Super, f.Ledger.Dirty = []byte("older"), []md.Range{{First: 1, Last: 1}}
 		}, Outdated, false, "touched", "", 10 * mib},
+		{"sectors of it could not be written", badBlocks, Unsuitable, false, "bad-blocks", "", 10 * mib},
+		{"sectors of a primary could not be", func(f *Facts) { f.Primaries[1].Super.Features |= md.FeatureBadBlocks }, Unsuitable, false, "bad-blocks", "", 10 * mib},
+		{"the same, it is in the array", func(f *Facts) {
+			badBlocks(f)
+			attached("in_sync")(f)
+			f.Ledger = nil
+		}, InSync, true, "", config.VerifyFull, 2 * mib},
+		{"the same, and it ran alone", func(f *Facts) { ranAlone(55)(f); badBlocks(f) }, Diverged, false, "ran-alone", "", 10 * mib},
+		{"canary gone on one primary's disk alone", func(f *Facts) {
+			f.Primaries[1].Bitmap.Dirty = md.NewChunks(10)
+		}, Unsuitable, false, "unsettled", "", 10 * mib},
 		{"bitmap re-made with other chunks", func(f *Facts) { f.Ledger.ChunkBytes = 64 << 10 }, Outdated, false, "canary", "", 10 * mib},
 		{"canary past the end", func(f *Facts) { f.Ledger.Dirty = []md.Range{{First: 99, Last: 99}} }, Outdated, false, "canary", "", 10 * mib},
 		{"power lost while in sync", func(f *Facts) {
@@ -264,6 +277,8 @@ func joinCut(f *Facts) {
 	f.Ledger.Attached = true
 }
 
+func badBlocks(f *Facts) { f.Drive.Super.Features |= md.FeatureBadBlocks }
+
 func TestMend(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -286,6 +301,8 @@ func TestMend(t *testing.T) {
 			ranAlone(70)(f)
 			f.Primaries[0].Bitmap.EventsCleared, f.Drive.Bitmap.EventsCleared = 65, 65
 		}, MendFull, "bits-cleared"},
+		{"sectors of it could not be written", badBlocks, MendFull, ""},
+		{"ran alone, and sectors of it could not be written", func(f *Facts) { ranAlone(55)(f); badBlocks(f) }, MendFull, "own-writes"},
 		{"ran alone, canary gone", func(f *Facts) { ranAlone(55)(f); f.Ledger.Dirty = []md.Range{{First: 4, Last: 4}} }, MendFull, "canary"},
 		{"ran alone, never complete", func(f *Facts) { ranAlone(55)(f); f.Ledger.FirstCopy = false }, MendFull, "first-copy"},
 		{"outdated", func(f *Facts) { f.Primaries[0].Bitmap.EventsCleared = 51 }, MendFull, ""},

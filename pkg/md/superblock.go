@@ -178,6 +178,10 @@ func (s *Superblock) Lists(o *Superblock) bool {
 	return slot >= 0 && s.SlotOf(o.DevNumber) == slot
 }
 
+// HasBadBlocks tells whether its log of bad blocks has an entry (drivers/md/md.c, super_1_sync, Linux 6.12: the feature is set
+// only then).
+func (s *Superblock) HasBadBlocks() bool { return s.Features&FeatureBadBlocks != 0 }
+
 // Recovering tells whether the member's last sync was not finished: it holds no whole copy.
 func (s *Superblock) Recovering() bool { return s.Features&FeatureRecoveryOffset != 0 }
 

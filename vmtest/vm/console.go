@@ -53,9 +53,14 @@ func (t *transcript) String() string {
 
 // await waits until text is there.
 func (t *transcript) await(ctx context.Context, text string) error {
+	return t.awaitMatch(ctx, text, func(all []byte) bool { return bytes.Contains(all, []byte(text)) })
+}
+
+// awaitMatch waits until what there is matches what, as is tells.
+func (t *transcript) awaitMatch(ctx context.Context, what string, is func(all []byte) bool) error {
 	for {
 		t.mu.Lock()
-		found, closed := bytes.Contains(t.text.Bytes(), []byte(text)), t.closed
+		found, closed := is(t.text.Bytes()), t.closed
 		if t.more == nil {
 			t.more = make(chan struct{})
 		}
@@ -65,12 +70,12 @@ func (t *transcript) await(ctx context.Context, text string) error {
 		case found:
 			return nil
 		case closed:
-			return fmt.Errorf("wait for %q: %w", text, io.ErrUnexpectedEOF)
+			return fmt.Errorf("wait for %q: %w", what, io.ErrUnexpectedEOF)
 		}
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %q: %w", text, ctx.Err())
+			return fmt.Errorf("wait for %q: %w", what, ctx.Err())
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -135,6 +136,11 @@ func (v *VM) Console() string { return strings.ReplaceAll(v.console.String(), "\
 // in early boot; a verdict never rests on it.
 func (v *VM) AwaitConsole(ctx context.Context, text string) error {
 	return v.console.await(ctx, text)
+}
+
+// AwaitConsoleMatch waits until what the console has said matches.
+func (v *VM) AwaitConsoleMatch(ctx context.Context, what *regexp.Regexp) error {
+	return v.console.awaitMatch(ctx, what.String(), what.Match)
 }
 
 // Type types text at the serial console.
