@@ -24,6 +24,7 @@ func TestAttacks(t *testing.T) {
 			{"slots", true, slots},
 			{"leftovers", true, leftovers},
 			{"failures", true, failures},
+			{"behind our back", true, behindOurBack},
 			{"power cuts", true, powerCuts},
 			{"cut joins", true, cutJoins},
 			{"while it is away", false, whileAway},

@@ -76,9 +76,14 @@ func (r *rig) throttle(name string, bps int) {
 }
 
 // limit bounds what is written to the disk with serial, in bytes per second; 0 for no bound.
-func (r *rig) limit(serial string, bps int) {
+func (r *rig) limit(serial string, bps int) { r.t.Helper(); r.limits(serial, 0, bps) }
+
+// limits bounds what is read from and written to it.
+func (r *rig) limits(serial string, read, write int) {
 	r.t.Helper()
-	r.qmp("block_set_io_throttle", map[string]any{"id": "/machine/peripheral/" + serial + "/virtio-backend", "bps": 0, "bps_rd": 0, "bps_wr": bps, "iops": 0, "iops_rd": 0, "iops_wr": 0})
+	r.qmp("block_set_io_throttle", map[string]any{
+		"id": "/machine/peripheral/" + serial + "/virtio-backend", "bps": 0, "bps_rd": read, "bps_wr": write, "iops": 0, "iops_rd": 0, "iops_wr": 0,
+	})
 }
 
 // lastCopy: the clone is all that is left. Taking it out would break the array for every later write.

@@ -138,8 +138,12 @@ func (a *adoption) firstCopy(ctx context.Context) error {
 	if err := a.sound(); err != nil {
 		return err
 	}
+	stay, err := a.env.stay(a.Array, a.drive.Name)
+	if err != nil {
+		return err
+	}
 	return a.env.record(Entry{
-		Clone: a.result.Clone, Array: a.Conf.UUID, FirstCopy: true, Attached: true, Complete: true, Slot: a.slot,
+		Clone: a.result.Clone, Array: a.Conf.UUID, FirstCopy: true, Attached: true, Joined: stay, Complete: true, Slot: a.slot,
 	})
 }
 
@@ -288,7 +292,11 @@ func (a *adoption) register() error {
 	if err := a.configure(m.Super); err != nil {
 		return err
 	}
-	return a.env.record(Entry{Clone: m.Super.Device, Array: m.Super.Array, Attached: true, Slot: -1})
+	stay, err := a.env.stay(a.Array, a.drive.Name)
+	if err != nil {
+		return err
+	}
+	return a.env.record(Entry{Clone: m.Super.Device, Array: m.Super.Array, Attached: true, Joined: stay, Slot: -1})
 }
 
 // configure writes NAME.conf.

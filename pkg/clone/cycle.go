@@ -142,6 +142,10 @@ func (s *session) bringIn(ctx context.Context) error {
 	if err := s.choosePeer(); err != nil {
 		return err
 	}
+	if state.ArrayState == "readonly" {
+		return report.Fail(report.Refused, "readonly", "%s is read-only", s.Array.Name).
+			Hint("mdadm --readwrite %s", s.Array.Path())
+	}
 	if s.bitmap == nil {
 		return report.Fail(report.Refused, "no-bitmap", "%s has no bitmap: without one the clone cannot come back incrementally",
 			s.Array.Name).Hint("mdadm --grow %s --bitmap=internal", s.Array.Path())
@@ -161,9 +165,12 @@ func (s *session) bringIn(ctx context.Context) error {
 			s.before = x.Events // as it left the last time, before it was let in
 		}
 		if !m.InSync() { // it may wait for what comes after the range
-			if err := s.openRange(); err != nil {
-				return err
-			}
+			err = s.openRange()
+		} else {
+			err = s.equalPrimaries(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	} else if err := s.makeFit(ctx); err != nil {
 		return err
@@ -203,7 +210,7 @@ func (s *session) rely(peers []peer) {
 
 // makeFit makes array and drive ready for a join.
 func (s *session) makeFit(ctx context.Context) error {
-	if err := s.ready(); err != nil {
+	if err := s.ready(ctx); err != nil {
 		return err
 	}
 	if m, err := s.Array.Member(s.drive.Name); err == nil && m.Has("faulty") {
@@ -297,6 +304,9 @@ func (s *session) takeOut() error {
 	}
 	if m, err := s.Array.Member(s.drive.Name); err != nil || !m.InSync() {
 		return errors.Join(driveFailed(s.drive.Name), err)
+	}
+	if err := s.endCheck(); err != nil { // one that was begun meanwhile
+		return err
 	}
 	if err := s.detach(); err != nil {
 		return err

@@ -25,6 +25,7 @@ type Facts struct {
 	Uses       []string // what else has the drive: mounted, swap, held by another device
 	// Attached is the drive's state in this array where it is one of its members.
 	Attached *md.MemberState
+	Stay     string // names that membership, see Env.stay
 
 	Recorded    bool   // the drive is a recorded clone of this array, or the user named it and nothing is recorded
 	OtherClones int    // recorded clones besides this one

@@ -152,7 +152,8 @@ func (t *Target) driveFacts(f *Facts, d Drive) error {
 	f.ReadOnly = ro != 0
 	if m, ok := f.Array.Member(d.Name); ok {
 		f.Attached = &m
-		return nil
+		f.Stay, err = t.env.stay(t.Array, d.Name)
+		return err
 	}
 	users, err := t.env.users(d.Name)
 	if err != nil {

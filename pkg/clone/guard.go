@@ -66,7 +66,12 @@ func Guard(args []string, stdin io.Reader, stdout io.Writer) error {
 		if !armed {
 			return nil
 		}
-	case <-bound:
+	case <-bound: // what is being frozen only now is undone when they have ended
+		err := undo()
+		if armed := <-ended; !armed {
+			return err
+		}
+		return errors.Join(err, undo())
 	}
 	return undo()
 }
@@ -243,13 +248,16 @@ func (e *Env) whileSuspended(dms []string, do func() error) error {
 			}
 		}
 		var errs []error
-		suspended := 0
+		suspended, start := 0, time.Now()
 		for _, dev := range devs {
 			if err := control.Suspend(dev); err != nil {
 				errs = append(errs, err)
 				break
 			}
 			suspended++
+		}
+		if took := time.Since(start); len(errs) == 0 && took > frozenAtMost/2 { // the guard may resume them in mid-write
+			errs = append(errs, fmt.Errorf("suspending dm devices took %s", took.Round(time.Second)))
 		}
 		if len(errs) == 0 {
 			errs = append(errs, do())

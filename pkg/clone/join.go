@@ -23,7 +23,7 @@ const patience = time.Minute
 const watchTick = 100 * time.Millisecond
 
 // ready makes sure that nothing stands in the way of a sync.
-func (s *session) ready() error {
+func (s *session) ready(ctx context.Context) error {
 	state, err := s.Array.State()
 	if err != nil {
 		return err
@@ -37,15 +37,61 @@ func (s *session) ready() error {
 		return report.Fail(report.Refused, "busy", "%s is busy: sync_action is %s", s.Array.Name, state.SyncAction).
 			Hint("wait until /proc/mdstat shows no resync or check, then run this again")
 	}
-	if state.ArrayState == "readonly" {
-		return report.Fail(report.Refused, "readonly", "%s is read-only", s.Array.Name).
-			Hint("mdadm --readwrite %s", s.Array.Path())
-	}
 	if state.ArrayState == "read-auto" {
 		// how Debian starts arrays: until the first write nothing is synced either
-		return s.Array.Write("active", "array_state")
+		if err := s.Array.Write("active", "array_state"); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.equalPrimaries(ctx)
+}
+
+// equalPrimaries waits for the end of a resync, which makes the array's own disks equal after a crash: a clone that leaves, or
+// is copied to, before that may be neither's. md calls all of them in sync meanwhile.
+func (s *session) equalPrimaries(ctx context.Context) error {
+	w, err := s.Array.FS.Watch(s.Array.Attr("sync_action"), s.Array.Attr("sync_completed"))
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	var idleSince time.Time
+	for said := false; ; said = true {
+		from, err := s.Array.Read("resync_start")
+		if err != nil {
+			return err
+		}
+		action, err := s.Array.Read("sync_action")
+		if err != nil {
+			return err
+		}
+		switch {
+		case from == "none" && action != "resync":
+			return nil
+		case action == "resync":
+			idleSince = time.Time{}
+		case idleSince.IsZero():
+			idleSince = s.env.Now()
+		case s.env.Now().Sub(idleSince) > patience:
+			return report.Fail(report.Refused, "busy", "%s must be resynced first, and is not (sync_action is %s)", s.Array.Name, action).
+				Hint("mdadm --readwrite %s, then wait until /proc/mdstat shows no resync", s.Array.Path())
+		}
+		if !said {
+			s.env.Log.Infof("%s: waiting until its own disks are equal", s.Array.Name)
+			s.env.Progress.Start("resync of " + s.Array.Name)
+			defer s.env.Progress.Done()
+			if err := s.openRange(); err != nil {
+				return err
+			}
+		}
+		if text, err := s.Array.Read("sync_completed"); err == nil {
+			if done, total, ok := cutCompleted(text); ok {
+				s.env.Progress.Update(done*512, total*512, "")
+			}
+		}
+		if err := w.Wait(ctx, watchTick); err != nil {
+			return err
+		}
+	}
 }
 
 // awaitIdle waits, not long, until no sync runs, and returns the state then.
@@ -118,7 +164,7 @@ func (s *session) join() error {
 	}
 	got, err := s.awaitSlot()
 	if err == nil && got == s.slot {
-		return nil
+		return s.recordStay()
 	}
 	if err == nil {
 		err = fmt.Errorf("the kernel put %s into slot %d, not %d", s.drive.Name, got, s.slot)
@@ -139,6 +185,18 @@ func (s *session) expectAttached() (before *Entry, err error) {
 	}
 	x.Attached, x.Doubt = true, s.verdict.WhyVerify
 	return before, s.env.record(x)
+}
+
+// recordStay notes that the drive is in the array by a join of ours. Where it cannot be, all of it is compared later.
+func (s *session) recordStay() error {
+	x, err := s.env.entry(s.drive.Member.Super.Device)
+	if err != nil || x == nil {
+		return err
+	}
+	if x.Joined, err = s.env.stay(s.Array, s.drive.Name); err != nil {
+		return err
+	}
+	return s.env.record(*x)
 }
 
 // doubt records why all of the clone must be compared, or with "" that nothing is doubted any more.

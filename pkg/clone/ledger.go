@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
@@ -24,7 +26,9 @@ type Entry struct {
 	Array     md.UUID `json:"array"`
 	FirstCopy bool    `json:"first_copy"` // the first full copy has finished
 	Attached  bool    `json:"attached"`   // it was let into the array and has not left in good order since
-	Complete  bool    `json:"complete"`   // it held all data when it left
+	// Joined names that stay in the array, see Env.stay: of another one nothing is known.
+	Joined   string `json:"joined,omitempty"`
+	Complete bool   `json:"complete"` // it held all data when it left
 	// DetachedAt is when it last left, or zero.
 	DetachedAt    time.Time     `json:"detached_at"`
 	Slot          int           `json:"slot"`
@@ -44,6 +48,20 @@ type Entry struct {
 // Untouched tells whether a drive's superblock is byte for byte what it was when the drive left.
 func (e *Entry) Untouched(m *md.Member) bool {
 	return !e.Attached && bytes.Equal(e.Super, m.Raw)
+}
+
+// stay names a drive's present stay in the array: the boot, and the inode of its directory there, of which each member gets
+// a new one (fs/kernfs/dir.c, kernfs_ino, Linux 6.12).
+func (e *Env) stay(a md.Array, name string) (string, error) {
+	boot, err := os.ReadFile(filepath.Join(e.Root, "proc/sys/kernel/random/boot_id"))
+	if err != nil {
+		return "", err
+	}
+	var dir unix.Stat_t
+	if err := unix.Stat(e.FS.Path(a.Attr("dev-"+name)), &dir); err != nil {
+		return "", fmt.Errorf("%s in %s: %w", name, a.Name, err)
+	}
+	return fmt.Sprintf("%s-%d", bytes.TrimSpace(boot), dir.Ino), nil
 }
 
 // ledgerDir is in VarDir.

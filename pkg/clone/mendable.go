@@ -111,7 +111,7 @@ func (f Facts) lostSlot() (int, bool) {
 func (v *Verdict) askFull(f Facts) {
 	a, c := f.Primaries[0], f.Drive
 	if a.Bitmap == nil || c.Super.Minor != a.Super.Minor || c.Super.DataOffset != a.Super.DataOffset ||
-		c.Super.RaidDisks != a.Super.RaidDisks || c.Super.Size != a.Super.Size {
+		c.Super.RaidDisks != a.Super.RaidDisks || c.Super.Size != a.Super.Size || f.numberTaken() != "" {
 		return
 	}
 	slot := c.Super.Slot()

@@ -184,6 +184,9 @@ func (s *session) cleared(need uint64) (bool, error) {
 // settleOffline makes the array read-only, which flushes the bitmap at once and lets nobody write while the copy is
 // compared. Superblocks are not written meanwhile. It returns false if somebody has the array open.
 func (s *session) settleOffline(ctx context.Context) (bool, error) {
+	if s.guard != nil { // a clone that has failed since led here
+		return s.makeReadOnly(ctx)
+	}
 	g, err := startGuard("write", s.env.FS.Path(s.Array.Attr("array_state")), "active")
 	if err != nil {
 		return false, err

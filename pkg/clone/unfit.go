@@ -114,7 +114,7 @@ func alreadyIn(f Facts) (Verdict, bool) {
 		v.State = InSync
 	}
 	switch {
-	case f.Ledger == nil || !f.Ledger.Attached:
+	case f.Ledger == nil || !f.Ledger.Attached || f.Ledger.Joined != f.Stay:
 		v.WhyVerify = "it was put into the array without mdclone"
 	case f.Ledger.Doubt != "":
 		v.WhyVerify = f.Ledger.Doubt

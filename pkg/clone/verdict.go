@@ -158,11 +158,25 @@ func slotTaken(f Facts) (Verdict, bool) {
 		}
 		return v, true
 	}
+	if name := f.numberTaken(); name != "" {
+		return refuse(Outdated, "number-taken", "its number in the array, %d, was given to %s", f.Drive.Super.DevNumber, name).needsFullCopy(), true
+	}
 	if spares := f.Array.Spares(); len(spares) > 0 {
 		return refuse(Unsuitable, "spares", "the array has spares (%s), which could take its slot", join(spares)).
 			hint("remove them first: mdadm %s --remove /dev/%s", "/dev/"+f.ArrayName, spares[0]), true
 	}
 	return Verdict{}, false
+}
+
+// numberTaken names the primary that has the drive's number in the array by now, "" for none: mdadm --add gives a new drive the
+// first that no member has, and the kernel takes no two with the same (drivers/md/md.c, bind_rdev_to_array, Linux 6.12).
+func (f Facts) numberTaken() string {
+	for _, p := range f.Primaries {
+		if m, ok := f.Array.AtSlot(p.Super.Slot()); ok && m.Name != f.DriveName && p.Super.DevNumber == f.Drive.Super.DevNumber {
+			return m.Name
+		}
+	}
+	return ""
 }
 
 // movesTo is the slot that the kernel gives to a drive whose own was filled by a replaced primary: right only if exactly

@@ -80,6 +80,7 @@ func TestJudge(t *testing.T) {
 		{"writes are suspended", func(f *Facts) { f.Array.Suspended = true }, Unsuitable, false, "suspended", "", 10 * mib},
 		{"no primary in sync", func(f *Facts) { f.Primaries = nil }, Ahead, false, "no-primary", "", 10 * mib},
 		{"in the array, in sync", attached("in_sync", "write_mostly"), InSync, true, "", config.VerifyChanged, 2 * mib},
+		{"taken out and put in again by hand", func(f *Facts) { attached("in_sync")(f); f.Stay = "later" }, InSync, true, "", config.VerifyFull, 2 * mib},
 		{"put into the array by hand", func(f *Facts) { attached("in_sync")(f); f.Ledger.Attached = false }, InSync, true, "", config.VerifyFull, 2 * mib},
 		{"in the array, doubted", func(f *Facts) { attached("in_sync")(f); f.Ledger.Doubt = "it differed" }, InSync, true, "", config.VerifyFull, 2 * mib},
 		{"in the array, nothing recorded", func(f *Facts) { attached("in_sync")(f); f.Ledger = nil }, InSync, true, "", config.VerifyFull, 2 * mib},
@@ -111,6 +112,7 @@ func TestJudge(t *testing.T) {
 		{"the same, no ledger", func(f *Facts) { slotFilled(f); f.Ledger = nil }, Outdated, false, "slot-taken", "", 10 * mib},
 		{"the same, no canary", func(f *Facts) { slotFilled(f); f.Ledger.Dirty = nil }, Outdated, false, "slot-taken", "", 10 * mib},
 		{"the same, canary gone", func(f *Facts) { slotFilled(f); f.Ledger.Dirty[0].Last = 1 }, Outdated, false, "slot-taken", "", 10 * mib},
+		{"a new primary has its number", numberTaken, Outdated, false, "number-taken", "", 10 * mib},
 		{"a spare waits", func(f *Facts) {
 			f.Array.Members = append(f.Array.Members, md.MemberState{Name: "vdd", Slot: -1, Flags: []string{"spare"}})
 		}, Unsuitable, false, "spares", "", 10 * mib},
@@ -277,6 +279,11 @@ func joinCut(f *Facts) {
 	f.Ledger.Attached = true
 }
 
+func numberTaken(f *Facts) {
+	p := f.Primaries[1].Super
+	p.DevNumber, p.Roles = 2, []uint16{0, none, 1}
+}
+
 func badBlocks(f *Facts) { f.Drive.Super.Features |= md.FeatureBadBlocks }
 
 func TestMend(t *testing.T) {
@@ -313,6 +320,7 @@ func TestMend(t *testing.T) {
 			f.Array.Members = append(f.Array.Members, md.MemberState{Name: "vdd", Slot: 2, Flags: []string{"in_sync"}})
 		}, MendNothing, ""},
 		{"never copied to", func(f *Facts) { f.Drive.Super.Roles[2], f.Drive.Bitmap = none, nil }, MendFull, ""},
+		{"a new primary has its number", numberTaken, MendNothing, ""},
 		{"another slot count", func(f *Facts) { f.Drive.Super.RaidDisks = 2 }, MendNothing, ""},
 		{"the newest copy", func(f *Facts) {
 			f.Primaries[0].Super.Roles[2], f.Drive.Super.Events = 2, 70

@@ -211,11 +211,19 @@ func firstInSync(state md.State) string {
 
 // pass goes over all of the array: "check" or "repair".
 func (s *session) pass(ctx context.Context, action string) error {
-	if err := s.Array.Write(action, "sync_action"); err != nil {
+	if err := s.openRange(); err != nil {
 		return err
 	}
+	// md takes the end of a range away as it gets there, and only then (drivers/md/md.c, md_do_sync, Linux 6.12)
+	if err := s.tune("sync_max", strconv.FormatUint(s.bitmap.SyncSize, 10)); err != nil {
+		return err
+	}
+	err := s.Array.Write(action, "sync_action")
+	if err == nil {
+		err = s.awaitPass(ctx, action)
+	}
 	// one that ends early leaves where it ended as the beginning of every later sync
-	return errors.Join(s.awaitPass(ctx, action), s.openRange())
+	return errors.Join(err, s.openRange(), s.forget("sync_max"))
 }
 
 func (s *session) awaitPass(ctx context.Context, want string) error {
@@ -245,8 +253,7 @@ func (s *session) awaitPass(ctx context.Context, want string) error {
 		if err != nil {
 			return err
 		}
-		now, _, counts := strings.Cut(text, " / ") // else "none" or "delayed"
-		if done, err := strconv.ParseUint(now, 10, 64); err == nil && counts {
+		if done, _, counts := cutCompleted(text); counts {
 			begun = true
 			s.env.Progress.Update(done*512, total, "")
 		}
@@ -254,6 +261,14 @@ func (s *session) awaitPass(ctx context.Context, want string) error {
 			return errors.Join(err, s.Array.Write("idle", "sync_action"))
 		}
 	}
+}
+
+// cutCompleted reads sync_completed, in sectors; ok is false for "none" and "delayed".
+func cutCompleted(text string) (done, total uint64, ok bool) {
+	now, all, found := strings.Cut(text, " / ")
+	done, err := strconv.ParseUint(now, 10, 64)
+	total, e := strconv.ParseUint(all, 10, 64)
+	return done, total, found && err == nil && e == nil
 }
 
 // endCheck ends a comparison that somebody else, or a run of ours that was killed, has begun. Taking a member out would end it
@@ -267,7 +282,7 @@ func (s *session) endCheck() error {
 	return errors.Join(s.Array.Write("idle", "sync_action"), s.openRange())
 }
 
-// passFinished makes sure that the clone took part to the end.
+// passFinished makes sure that it came to its end, and the clone took part in all of it.
 func (s *session) passFinished(want string) error {
 	m, err := s.Array.Member(s.drive.Name)
 	if err != nil || !m.InSync() {
@@ -285,8 +300,13 @@ func (s *session) passFinished(want string) error {
 	if err != nil {
 		return err
 	}
-	if last != want {
-		return report.Fail(report.Failed, "check-stopped", "the comparison did not run (the last action was %s)", last)
+	end, err := s.Array.Read("sync_max")
+	if err != nil {
+		return err
+	}
+	if last != want || end != "max" {
+		return report.Fail(report.Failed, "check-stopped", "the comparison was ended before it had seen all of %s (by something else that "+
+			"checks arrays, or by another member's failure)", s.Array.Name).Hint("run this again")
 	}
 	return nil
 }

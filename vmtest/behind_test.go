@@ -1,0 +1,71 @@
+//go:build vmtest
+
+package vmtest
+
+import (
+	"fmt"
+	"testing"
+
+	"mdclone/vmtest/vm"
+)
+
+// behindOurBack is what others do to an array while a clone is attached to it.
+func behindOurBack(t *testing.T, a *attackable) {
+	t.Run("taken out, run alone and put back", func(t *testing.T) { a.again(t).putBackByHand(t) })
+	t.Run("a comparison that is ended early", func(t *testing.T) { a.again(t).endedEarly(t) })
+	t.Run("a resync after a crash", func(t *testing.T) { a.again(t).resyncs(t) })
+}
+
+// putBackByHand: md takes the drive back and says that it is in sync; what is recorded is of the stay before.
+func (r *rig) putBackByHand(t *testing.T) {
+	r.account(0, "attach")
+	r.sh("out vdc; write /dev/md0 1 30; stop /dev/md0; alone /dev/vdc; write /dev/md9 4 40; stop /dev/md9; up /dev/vda /dev/vdb; readd vdc")
+	code(t, r.account(5, "detach"), "mismatch")
+}
+
+// endedEarly: md calls a comparison that was ended its last action, as one that saw everything.
+func (r *rig) endedEarly(t *testing.T) {
+	r.account(0, "attach")
+	r.sh(fmt.Sprintf("dd if=/dev/urandom of=/dev/vdc bs=4k count=16 seek=%d oflag=direct status=none",
+		(r.onDisk(t, "vdc").Super.DataOffset*512+50*mib)/4096))
+	r.limits(r.disks[2].Serial, 4*mib, 0)
+	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "verify", "--json"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.sh(`until [ "$(action)" = check ] && grep -q / $M/sync_completed; do :; done; echo idle > $M/sync_action`)
+	code(t, r.ended(p, 1), "check-stopped")
+	r.limits(r.disks[2].Serial, 0, 0)
+	r.tunables()
+	code(t, r.account(5, "verify"), "mismatch")
+}
+
+// resyncs: after a crash md makes all members equal, in the background, and calls all of them in sync meanwhile.
+func (r *rig) resyncs(t *testing.T) {
+	r.account(0, "attach")
+	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", helpers + `
+		write /dev/md0 30 10; echo writing; while :; do write /dev/md0 30 10; done`}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AwaitStdout(r.Context(), "writing"); err != nil {
+		t.Fatal(err)
+	}
+	s := r.snapshot()
+	r.stopProcess(p)
+	r.backTo(s)
+	r.sh(`echo 1 > /proc/sys/dev/raid/speed_limit_min; echo 1 > /proc/sys/dev/raid/speed_limit_max
+		up /dev/vda /dev/vdb /dev/vdc; [ "$(cat $M/degraded)" = 0 ]; until [ "$(action)" = resync ]; do sleep 0.05; done`)
+	if p, err = r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "detach", "--json"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AwaitStderr(r.Context(), "waiting until its own disks are equal"); err != nil {
+		t.Fatal(err)
+	}
+	r.sh(`[ "$(action)" = resync ]; [ -e $M/dev-vdc ]
+		echo 200000 > /proc/sys/dev/raid/speed_limit_max; echo 1000 > /proc/sys/dev/raid/speed_limit_min`)
+	r.ended(p, 0)
+	r.same("vda", "vdb")
+	r.same("vda", "vdc")
+	r.tunables()
+}
