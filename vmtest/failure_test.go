@@ -3,6 +3,7 @@
 package vmtest
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ func failures(t *testing.T, a *attackable) {
 	if a.newest() {
 		return
 	}
+	t.Run("the last primary cannot be read everywhere", func(t *testing.T) { a.again(t).lastUnreadable(t) })
 	t.Run("the clone is the last good copy", func(t *testing.T) { a.again(t).lastCopy(t) })
 }
 
@@ -37,6 +39,24 @@ func (r *rig) badBlocks(t *testing.T) {
 	}
 	r.sh("dmsetup remove drive")
 	r.same("vda", "vdc")
+}
+
+// lastUnreadable: what md cannot read of a member while it compares, it writes anew from another one, and all around it too. That
+// must not be a clone that differs.
+func (r *rig) lastUnreadable(t *testing.T) {
+	data := r.onDisk(t, "vda").Super.DataOffset
+	r.sh(fmt.Sprintf(`out vdb; stop /dev/md0
+		n=$(blockdev --getsz /dev/vda); bad=%d
+		printf '%%s\n' "0 $bad linear /dev/vda 0" "$bad 8 error" "$((bad + 8)) $((n - bad - 8)) linear /dev/vda $((bad + 8))" | dmsetup create own
+		dd if=/dev/urandom of=/dev/vdc bs=64k count=1 seek=%d oflag=direct status=none
+		up /dev/mapper/own`, data+40*2048+64, (r.onDisk(t, "vdc").Super.DataOffset*512+40*mib)/(64<<10)))
+	around := fmt.Sprintf("dd if=/dev/vda bs=4k count=8 skip=%d iflag=direct status=none | sha256sum", (data*512+40*mib)/4096)
+	before := r.sh(around)
+	r.forget() // so it is doubted
+	code(t, r.account(1, "backup", "--verify", "full"), "primary-unreadable")
+	if r.sh(around) != before {
+		t.Error("what the clone holds was written over the last primary")
+	}
 }
 
 // primaryFails: the clone is brought in sync from the one that is left, and stays in its place until the user takes it out.

@@ -110,6 +110,7 @@ func (r *rig) backTo(s snapshot) {
 	r.t.Helper()
 	r.Try("sh", "-c", "fsfreeze --unfreeze /mnt; umount /mnt; dmsetup remove_all")
 	r.stopAll()
+	r.Try("dmsetup", "remove_all") // those that the array was on
 	r.putBack(s)
 }
 

@@ -160,6 +160,9 @@ func (c comparer) differing(ctx context.Context, off, length int64) (uint64, err
 
 // checkAll has the kernel compare all members, and counts what differs.
 func (s *session) checkAll(ctx context.Context) error {
+	if err := s.readLast(ctx); err != nil {
+		return err
+	}
 	if err := s.pass(ctx, "check"); err != nil {
 		return err
 	}
@@ -172,6 +175,42 @@ func (s *session) checkAll(ctx context.Context) error {
 	if count == 0 {
 		s.done = config.VerifyFull
 		s.verdict.WhyVerify = ""
+	}
+	return nil
+}
+
+// readLast reads all of the last primary before it is compared with a clone that is doubted: what md cannot read in a check it
+// writes anew, 64 KiB around it too, from the lowest slot that it can (drivers/md/raid1.c, process_checks, Linux 6.12).
+func (s *session) readLast(ctx context.Context) error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if left, _ := whoIsLeft(state, s.peers); len(left) != 1 || s.verdict.WhyVerify == "" {
+		return nil
+	}
+	m, err := s.readPrimary()
+	if err != nil {
+		return err
+	}
+	p, err := openPart(md.NodePath(s.peer), m.Super.DataOffset)
+	if err != nil {
+		return err
+	}
+	defer p.disk.Close()
+	s.env.Progress.Start("reading all of " + s.peer)
+	defer s.env.Progress.Done()
+	block, size := md.AlignedBuffer(compareStep), int64(s.bitmap.SyncSize)*512
+	for off := int64(0); off < size; off += compareStep {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := p.disk.ReadAligned(block[:min(compareStep, size-off)], p.start+off); err != nil {
+			return report.Fail(report.Failed, "primary-unreadable", "%s, the last of %s, cannot be read everywhere, and md would write over "+
+				"it what %s holds: %w", s.peer, s.Array.Name, s.drive.Name, err).
+				Hint("take the clone out (mdclone-early detach --clone %s) and copy what can be read of %s", s.drive.Path, s.peer)
+		}
+		s.env.Progress.Update(uint64(off), uint64(size), "")
 	}
 	return nil
 }
