@@ -13,10 +13,10 @@ import (
 // TestBootSetRunning boots into the whole system after a power cut with the clone attached, by a choice of the boot loader's
 // that is too old. There the journal tells so, the clone stays out whatever asks for devices anew, may be backed up to, and the array of data disks that are plugged in starts like the root's.
 func TestBootSetRunning(t *testing.T) {
-	eachSuite(t, func(t *testing.T, suite string) {
+	eachSystem(t, suites, func(t *testing.T, system string) {
 		l := Lab(t)
 		c := bootCase{disks: strings.Fields(first), args: []string{"mdclone=backup", "mdclone.until=1700000000"}}
-		conf, disks := c.config(t, diskStates(t, l, suite)["cut"])
+		conf, disks := c.config(t, diskStates(t, l, system)["cut"])
 		r := &rig{Machine: BootIn(t, l, conf)}
 		stays := func(after string) {
 			t.Helper()

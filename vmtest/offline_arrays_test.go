@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,6 +19,12 @@ import (
 var partitions = [][2]int64{{mib, vm.MachineDisk}, {mib + vm.MachineDisk, dataMiB * mib}}
 
 const dataMiB = 64
+
+// What is on the second array: a file system, to which udev's rules make links before the one that holds the array.
+const (
+	label, uuid = "held-data", "6d64636c-6f6e-4500-8000-000000000009"
+	links       = "for l in /dev/disk/by-label/" + label + " /dev/disk/by-uuid/" + uuid + "; do"
+)
 
 // TestOfflineBootOfTwoArrays makes the clones of two arrays at boot, on two partitions of one drive.
 func TestOfflineBootOfTwoArrays(t *testing.T) {
@@ -40,7 +47,7 @@ func TestOfflineBootOfTwoArrays(t *testing.T) {
 		r.early(0, "adopt", "/dev/md9", drive+"2", "--name", "data")
 		r.early(0, "detach")
 		r.Script(`mdclone-gen install --update-initramfs=never
-			head -c 2000000 /dev/urandom > /var/change; dd if=/dev/urandom of=/dev/md9 bs=1M count=4 oflag=direct status=none
+			head -c 2000000 /dev/urandom > /var/change; mkfs.ext4 -q -L ` + label + " -U " + uuid + ` /dev/md9
 			mdadm --stop /dev/md9; sync; mount -o remount,ro /`)
 		// what making the boot image anew would put into it, which takes minutes here
 		for _, path := range []string{"/etc/mdclone/root.conf", "/etc/mdclone/data.conf", "/usr/lib/udev/rules.d/63-mdclone.rules"} {
@@ -50,9 +57,21 @@ func TestOfflineBootOfTwoArrays(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		conf.Args = append(conf.Args, "mdclone=backup", "mdclone.verify=changed", "break=mount", "panic=")
+		conf.Args = append(conf.Args, "mdclone=backup", "mdclone.verify=changed", "break=premount,mount", "panic=")
 		r.Machine = LaunchIn(t, l, conf)
 		r.await(t, "(initramfs)")
+		r.enter(t, links+` [ ! -e $l ] || echo "${l##*/} is" there; done; echo looked at''all`)
+		r.await(t, "looked atall")
+		if said := r.Console(); strings.Contains(said, "is there") {
+			t.Errorf("before the release there is a link to what is on an array:\n%s", said)
+		}
+		r.enter(t, "exit")
+		if err := r.AwaitConsoleMatch(r.Context(), regexp.MustCompile(`(?s)the arrays are released.*\(initramfs\)`)); err != nil {
+			t.Fatal(err)
+		}
+		r.enter(t, links+` [ ! -e $l ] || echo "${l##*/} is" there; done`)
+		r.await(t, label+" is there")
+		r.await(t, uuid+" is there")
 		for i, primary := range []string{"p1", "d1"} {
 			sameMembers(t, disks[primary].Path, partition(t, disks["both"].Path, partitions[i]))
 		}

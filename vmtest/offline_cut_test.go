@@ -17,10 +17,10 @@ import (
 // TestOfflineBootIsCut loses the power in the middle of the copy of a cycle at boot. The next boot is a normal one, and the
 // next backup goes on, though what the running system remembers of the clone is from before.
 func TestOfflineBootIsCut(t *testing.T) {
-	anySuite(t, func(t *testing.T, suite string) {
+	eachSystem(t, systems[1:], func(t *testing.T, system string) {
 		l := Lab(t)
 		boot := bootCase{disks: strings.Fields(last), args: []string{vm.LightArg}}
-		conf, disks := boot.config(t, diskStates(t, l, suite)["stale"])
+		conf, disks := boot.config(t, diskStates(t, l, system)["stale"])
 		conf.CPUs = 1
 		raw(t, &conf)
 		for _, d := range conf.Disks {

@@ -42,6 +42,15 @@ func anySuite(t *testing.T, do func(t *testing.T, suite string)) {
 	onEach(t, some, do)
 }
 
+// eachSystem runs a test of the boot on some of systems, and on all if there is time.
+func eachSystem(t *testing.T, some []string, do func(t *testing.T, system string)) {
+	t.Parallel()
+	if soaking() {
+		some = systems
+	}
+	onEach(t, some, do)
+}
+
 // eachGuest runs a test on the suites' bare guests, and on the newest kernel too if there is time.
 func eachGuest(t *testing.T, do func(t *testing.T, suite string)) {
 	if soaking() {

@@ -164,7 +164,10 @@ func (s *session) join() error {
 	}
 	got, err := s.awaitSlot()
 	if err == nil && got == s.slot {
-		return s.recordStay()
+		if err := s.recordStay(); err != nil {
+			s.env.Log.Warnf("that %s joined cannot be recorded, so all of it will be compared when it is detached: %v", s.drive.Name, err)
+		}
+		return nil
 	}
 	if err == nil {
 		err = fmt.Errorf("the kernel put %s into slot %d, not %d", s.drive.Name, got, s.slot)
@@ -187,7 +190,7 @@ func (s *session) expectAttached() (before *Entry, err error) {
 	return before, s.env.record(x)
 }
 
-// recordStay notes that the drive is in the array by a join of ours. Where it cannot be, all of it is compared later.
+// recordStay notes that the drive is in the array by a join of ours.
 func (s *session) recordStay() error {
 	x, err := s.env.entry(s.drive.Member.Super.Device)
 	if err != nil || x == nil {

@@ -222,6 +222,10 @@ func (d *demo) offline() error {
 	if err := d.user("systemctl start mdclone-report; tail -n 1 /var/lib/mdclone/history.jsonl; mdclone-early status"); err != nil {
 		return err
 	}
+	r, err = d.vm.Sh(d.ctx, `grep -q '"result": "done"' /run/mdclone/reported-boot.json`)
+	if err = errors.Join(err, r.Err()); err != nil {
+		return fmt.Errorf("no clone was made at the boot: %w", err)
+	}
 	fmt.Fprintf(d.out, "\nDone in %s. Nothing is left behind but the cache.\n", time.Since(d.start).Round(time.Second))
 	return nil
 }
