@@ -3,9 +3,24 @@
 package hooks
 
 import (
+	"bytes"
 	"embed"
 	"path"
+	"strings"
 )
+
+// DiskModules are drivers of the usual disks, which are always in the boot image: the clone's is not loaded while that is
+// made, as the drive is usually not plugged in. A kernel has some of them.
+func DiskModules() []string {
+	return strings.Fields(`virtio_pci virtio_mmio virtio_blk virtio_scsi nvme ahci ata_piix ata_generic sata_sil24 sata_nv sata_via
+		sata_mv sd_mod xhci_pci xhci_pci_renesas ehci_pci ohci_pci uhci_hcd usb_storage uas sdhci_pci sdhci_acpi mmc_block mpt3sas
+		megaraid_sas hpsa aacraid smartpqi isci mptspi mptsas vmw_pvscsi hv_storvsc xen_blkfront`)
+}
+
+// withModules puts them into a script.
+func withModules(script []byte) []byte {
+	return bytes.ReplaceAll(script, []byte("@disk-modules@"), []byte(strings.Join(DiskModules(), " ")))
+}
 
 // InitramfsToolsPath is where initramfs-tools looks for a package's hook, below the root of the machine. It takes files
 // that are executable and named with letters, digits, dot, dash and underscore only (initramfs-tools(7)).
@@ -15,7 +30,7 @@ const InitramfsToolsPath = "usr/share/initramfs-tools/hooks/mdclone"
 var initramfsTools []byte
 
 // InitramfsTools is the hook for initramfs-tools 0.142 and later.
-func InitramfsTools() []byte { return append([]byte(nil), initramfsTools...) }
+func InitramfsTools() []byte { return withModules(initramfsTools) }
 
 // dracutDir is where dracut looks for modules, below the root of the machine. The number says nothing about the order: the
 // module names those that it needs.
@@ -32,7 +47,7 @@ func Dracut() map[string][]byte {
 		if err != nil {
 			panic(err) // it is embedded
 		}
-		files[path.Join(dracutDir, name)] = data
+		files[path.Join(dracutDir, name)] = withModules(data)
 	}
 	return files
 }

@@ -10,6 +10,24 @@ import (
 	"mdclone/hooks"
 )
 
+// TestDiskModules: both generators are given the drivers of the clone, whatever is loaded.
+func TestDiskModules(t *testing.T) {
+	scripts := hooks.Dracut()
+	scripts[hooks.InitramfsToolsPath] = hooks.InitramfsTools()
+	found := 0
+	for name, text := range scripts {
+		if bytes.Contains(text, []byte("@disk-modules@")) {
+			t.Errorf("%s has a placeholder left:\n%s", name, text)
+		}
+		if bytes.Contains(text, []byte(" usb_storage uas ")) {
+			found++
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d scripts add the drivers; want 2", found)
+	}
+}
+
 // TestInitramfsTools checks what initramfs-tools(7) asks of a hook; what it does is tested with mdclone-gen.
 func TestInitramfsTools(t *testing.T) {
 	if name := path.Base(hooks.InitramfsToolsPath); !regexp.MustCompile(`^[[:alnum:]._-]+$`).MatchString(name) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"mdclone/hooks"
 	"mdclone/pkg/config"
 	"mdclone/pkg/initrd"
 	"mdclone/pkg/report"
@@ -34,16 +35,16 @@ type expected struct {
 	sums     map[string][32]byte // by path: what must be byte for byte the same
 	loaded   [32]byte            // of mdclone-early, what is loaded of it: the generator may strip it of the rest
 	programs []string            // which of these must be executable
-	builtin  func(version string) []byte
+	ofKernel func(version, file string) []byte
 	previous []report.Reason // what is wrong in the machine itself already
 }
 
 // expect reads what is configured and installed in the machine.
 func (m machine) expect(arrays []config.Array) (expected, error) {
 	e := expected{sums: map[string][32]byte{}, programs: []string{earlyPath}}
-	e.builtin = func(version string) []byte {
-		text, err := os.ReadFile(m.path("lib/modules/" + version + "/modules.builtin"))
-		if err != nil { // then none is known to be built in
+	e.ofKernel = func(version, file string) []byte {
+		text, err := os.ReadFile(m.path("lib/modules/" + version + "/" + file))
+		if err != nil { // then nothing is known of it
 			return nil
 		}
 		return text
@@ -193,7 +194,7 @@ func (e expected) missingModules(image *initrd.Image, version string) []report.R
 	}
 	var found []report.Reason
 	for _, v := range slices.Sorted(maps.Keys(versions)) {
-		e.addBuiltin(have, v, e.builtin(v))
+		e.addBuiltin(have, v, e.ofKernel(v, "modules.builtin"))
 		for _, module := range modules() {
 			if !have[v+"/"+module] {
 				found = append(found, report.Reason{
@@ -201,11 +202,30 @@ func (e expected) missingModules(image *initrd.Image, version string) []report.R
 				})
 			}
 		}
+		if missing := e.missingDrivers(have, v); len(missing) > 0 {
+			found = append(found, report.Reason{Code: "missing", Text: fmt.Sprintf(
+				"drivers of disks for kernel %s are not in it, and the clone may need them: %s", v, strings.Join(missing, ", "),
+			)})
+		}
 	}
 	if len(versions) == 0 {
 		found = append(found, report.Reason{Code: "missing", Text: "there are no kernel modules in it"})
 	}
 	return found
+}
+
+// missingDrivers are those of the usual disks that the kernel has as modules and the image has not. modules.dep begins a line
+// with the module's file and a colon (modules.dep(5)).
+func (e expected) missingDrivers(have map[string]bool, version string) []string {
+	kernel := map[string]bool{}
+	for _, line := range strings.Split(string(e.ofKernel(version, "modules.dep")), "\n") {
+		file, _, _ := strings.Cut(line, ":")
+		kernel[moduleName(file)] = true
+	}
+	return slices.DeleteFunc(hooks.DiskModules(), func(name string) bool {
+		name = moduleName(name + ".ko")
+		return !kernel[name] || have[version+"/"+name]
+	})
 }
 
 // addBuiltin notes what a modules.builtin file names: one "kernel/drivers/md/raid1.ko" a line (kbuild.rst, Linux 6.12).

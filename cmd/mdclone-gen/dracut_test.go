@@ -147,8 +147,8 @@ func TestDracutModuleNeverFails(t *testing.T) {
 			"dracut: mdclone: cannot add /usr/lib/udev/rules.d/63-mdclone.rules (run mdclone-gen install)\n",
 		},
 		{
-			"no modules", func(f *fake) { f.remove("lib/modules/" + kernel + "/kernel/drivers/md/raid1.ko") },
-			"dracut: mdclone: cannot add the modules md-mod and raid1\n",
+			"no modules", func(f *fake) { f.write(dracutFunctionsPath, dracutFunctions+"instmods() { false; }\n") },
+			"dracut: mdclone: cannot add the modules md-mod and raid1\ndracut: mdclone: cannot add the drivers of disks\n",
 		},
 	} {
 		f := newFakeDracut(t)

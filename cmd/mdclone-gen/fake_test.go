@@ -34,7 +34,7 @@ copy_exec() {
 }
 manual_add_modules() {
 	for name in "$@"; do
-		for file in "$ROOT"/lib/modules/"$version"/kernel/drivers/md/"$name".ko; do
+		for file in "$ROOT"/lib/modules/"$version"/kernel/drivers/*/"$name".ko; do
 			[ ! -e "$file" ] || copy_file module "${file#"$ROOT"}"
 		done
 	done
@@ -69,7 +69,11 @@ func newFake(t testing.TB) *fake {
 		f.write("boot/vmlinuz-"+v, "kernel")
 		f.write("lib/modules/"+v+"/kernel/drivers/md/raid1.ko", "raid1")
 		f.write("lib/modules/"+v+"/kernel/drivers/md/md-mod.ko", "md-mod")
-		f.write("lib/modules/"+v+"/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
+		f.write("lib/modules/"+v+"/kernel/drivers/usb/usb_storage.ko", module(t, ""))
+		f.write("lib/modules/"+v+"/kernel/drivers/usb/uas.ko", module(t, "usb_storage"))
+		f.write("lib/modules/"+v+"/modules.dep", "kernel/drivers/md/raid1.ko: kernel/drivers/md/md-mod.ko\n"+
+			"kernel/drivers/usb/usb_storage.ko:\nkernel/drivers/usb/uas.ko: kernel/drivers/usb/usb_storage.ko\n")
+		f.write("lib/modules/"+v+"/modules.builtin", "kernel/fs/ext4/ext4.ko\nkernel/drivers/ata/ahci.ko\n")
 	}
 	// where the programs come from
 	self := filepath.Join(t.TempDir(), "mdclone-gen")

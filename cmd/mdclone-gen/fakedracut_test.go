@@ -19,7 +19,9 @@ inst_multiple() { :; }
 inst_hook() { inst_simple "$3" "/var/lib/dracut/hooks/$1/$2-${3##*/}"; }
 instmods() {
 	for name in "$@"; do
-		inst_simple "/lib/modules/$kernel/kernel/drivers/md/$name.ko" || return 1
+		for file in "$ROOT"/lib/modules/"$kernel"/kernel/drivers/*/"$name".ko; do
+			[ ! -e "$file" ] || [ "$hostonly" ] || inst_simple "${file#"$ROOT"}" || return 1
+		done
 	done
 }
 dwarn() { echo "dracut: $*" >&2; }
@@ -66,6 +68,6 @@ func (f *fake) module(dest, version string) ([]byte, error) {
 		[ "$(depends)" = "mdraid dracut-systemd" ] || exit 9
 		installkernel; install`
 	sh := exec.Command("bash", "-c", script)
-	sh.Env = append(os.Environ(), "ROOT="+f.root, "dracutsysrootdir="+f.root, "initdir="+dest, "kernel="+version)
+	sh.Env = append(os.Environ(), "ROOT="+f.root, "dracutsysrootdir="+f.root, "initdir="+dest, "kernel="+version, "hostonly=y")
 	return sh.CombinedOutput()
 }

@@ -83,10 +83,11 @@ func TestRescue(t *testing.T) {
 	for name, want := range map[string]string{
 		"init": "rescue", "sbin/mdclone-early": "early", "sbin/mdadm": "mdadm", config.EarlyMark: "",
 		"etc/mdclone/root.conf": f.read("etc/mdclone/root.conf"), "etc/mdadm/mdadm.conf": "HOMEHOST <system>\n",
-		"etc/mdclone/modules": "md_mod\nraid1\nvirtio_blk\n",
+		"etc/mdclone/modules": "md_mod\nraid1\nvirtio_blk\nusb_storage\nuas\n",
 		dir + "modules.dep": "kernel/drivers/md/md-mod.ko:\nkernel/drivers/md/raid1.ko: kernel/drivers/md/md-mod.ko\n" +
-			"kernel/drivers/virtio/virtio.ko:\nkernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko\n",
-		dir + "modules.builtin":                    "kernel/fs/ext4/ext4.ko\n",
+			"kernel/drivers/virtio/virtio.ko:\nkernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko\n" +
+			"kernel/drivers/usb/usb_storage.ko:\nkernel/drivers/usb/uas.ko: kernel/drivers/usb/usb_storage.ko\n",
+		dir + "modules.builtin":                    "kernel/fs/ext4/ext4.ko\nkernel/drivers/ata/ahci.ko\n",
 		dir + "kernel/drivers/block/virtio_blk.ko": f.read(dir + "kernel/drivers/block/virtio_blk.ko"),
 	} {
 		if got, ok := image.Lookup(name); !ok || string(got.Data) != want || got.Mode.Perm()&0o444 != 0o444 {
@@ -306,7 +307,7 @@ func TestLoadedDrivers(t *testing.T) {
 	if err := f.app.rescueDrivers(m, kernel, e, true); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := string(e["etc/mdclone/modules"].Data), "md_mod\nraid1\nvirtio_blk\nodd\n"; got != want {
+	if got, want := string(e["etc/mdclone/modules"].Data), "md_mod\nraid1\nvirtio_blk\nusb_storage\nuas\nodd\n"; got != want {
 		t.Errorf("the modules are %q; want %q", got, want)
 	}
 	if e["etc/mdclone/modules"].Mode != fs.FileMode(0o644) {

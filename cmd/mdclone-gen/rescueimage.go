@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"mdclone/hooks"
 	"mdclone/pkg/config"
 	"mdclone/pkg/initrd"
 	"mdclone/pkg/md"
@@ -29,12 +30,9 @@ const (
 // rescueModules are those of md, without which nothing works.
 func rescueModules() []string { return []string{"md_mod", "raid1"} }
 
-// diskModules are drivers of disks, and of the keyboard that the menu is for; a kernel has some of them.
-func diskModules() []string {
-	return strings.Fields(`virtio_pci virtio_mmio virtio_blk virtio_scsi nvme ahci ata_piix ata_generic sata_sil24 sata_nv sata_via
-		sata_mv sd_mod xhci_pci ehci_pci ohci_pci uhci_hcd usb_storage uas sdhci_pci sdhci_acpi mmc_block mpt3sas megaraid_sas
-		hpsa aacraid smartpqi isci mptspi mptsas vmw_pvscsi hv_storvsc xen_blkfront
-		i8042 atkbd usbhid hid_generic hyperv_keyboard`)
+// keyboardModules are drivers of the keyboard that the menu is for.
+func keyboardModules() []string {
+	return strings.Fields("i8042 atkbd usbhid hid_generic hyperv_keyboard")
 }
 
 // driverFolders are where drivers of disks are, of which the image gets those that the running machine has loaded.
@@ -128,7 +126,7 @@ func (a *app) rescueDrivers(m machine, release string, e entries, here bool) err
 	if err := modules.Visit(rescueModules(), true, seen, put); err != nil {
 		return err
 	}
-	drivers := diskModules()
+	drivers := append(hooks.DiskModules(), keyboardModules()...)
 	if here {
 		drivers = append(drivers, a.loadedDrivers(modules)...)
 	}

@@ -8,7 +8,7 @@ import (
 	"mdclone/pkg/report"
 )
 
-const verifyDescription = `Tells whether the boot images hold what is configured now: mdclone-early byte for byte (but for what strip takes away, which dracut runs), /etc/mdclone/*.conf, the udev rule that the configuration makes and the one that starts arrays, the scripts, the modules md-mod and raid1, and the mark by which mdclone-early knows that it is in the initramfs. One line for each difference. Without IMAGE all DIR/boot/initrd.img-* are looked at, but for kept copies and images without a kernel, and DIR/boot/mdclone-rescue.img if there is one. A rescue image must hold the configuration and mdclone-early.
+const verifyDescription = `Tells whether the boot images hold what is configured now: mdclone-early byte for byte (but for what strip takes away, which dracut runs), /etc/mdclone/*.conf, the udev rule that the configuration makes and the one that starts arrays, the scripts, the modules md-mod and raid1, the drivers of the usual disks that the kernel has as modules, and the mark by which mdclone-early knows that it is in the initramfs. One line for each difference. Without IMAGE all DIR/boot/initrd.img-* are looked at, but for kept copies and images without a kernel, and DIR/boot/mdclone-rescue.img if there is one. A rescue image must hold the configuration and mdclone-early.
 
 EXAMPLES
 mdclone-gen verify

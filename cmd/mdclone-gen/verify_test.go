@@ -69,7 +69,11 @@ func TestVerify(t *testing.T) {
 			"IMAGE: /etc/mdclone/initramfs is not in it",
 			"IMAGE: module md-mod for kernel " + kernel + " is not in it",
 			"IMAGE: module raid1 for kernel " + kernel + " is not in it",
+			"IMAGE: drivers of disks for kernel " + kernel + " are not in it, and the clone may need them: usb_storage, uas",
 		}},
+		{"no driver of the clone's", func(f *fake) {
+			f.remove("lib/modules/" + kernel + "/kernel/drivers/usb/uas.ko")
+		}, true, []string{"IMAGE: drivers of disks for kernel " + kernel + " are not in it, and the clone may need them: uas"}},
 		{
 			"no module", func(f *fake) { f.remove("lib/modules/" + kernel + "/kernel/drivers/md/raid1.ko") }, true,
 			[]string{"IMAGE: module raid1 for kernel " + kernel + " is not in it"},
@@ -111,6 +115,7 @@ func TestVerify(t *testing.T) {
 				t.Errorf("verify (-want +got):\n%s", diff)
 			}
 			f.write("lib/modules/"+kernel+"/kernel/drivers/md/raid1.ko", "raid1")
+			f.write("lib/modules/"+kernel+"/kernel/drivers/usb/uas.ko", module(t, "usb_storage"))
 			f.run(0, "install") // mends all the rest
 		})
 	}
@@ -180,7 +185,7 @@ func TestHookNeverFails(t *testing.T) {
 		},
 		{
 			"modules that are not there", func(f *fake) { f.write(hookFunctions, functions+"manual_add_modules() { false; }\n") },
-			"W: mdclone: cannot add the modules md-mod and raid1\n",
+			"W: mdclone: cannot add the modules md-mod and raid1\nW: mdclone: cannot add the drivers of disks\n",
 		},
 		{
 			"functions that are not all there", func(f *fake) { f.write(hookFunctions, "") },

@@ -18,6 +18,8 @@ depends() {
 # called by dracut
 installkernel() {
 	hostonly='' instmods md-mod raid1 || dwarn "mdclone: cannot add the modules md-mod and raid1"
+	# the clone's driver is not loaded while the drive is unplugged
+	hostonly='' instmods @disk-modules@ || dwarn "mdclone: cannot add the drivers of disks"
 }
 
 # called by dracut
