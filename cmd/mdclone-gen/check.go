@@ -244,6 +244,14 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(name, "_", "-")
 }
 
+// whole tells whether a boot image can be read to its end.
+func whole(name string) imageReport {
+	if _, err := initrd.Read(name, nil); err != nil {
+		return imageReport{Differences: unreadable(name, err)}
+	}
+	return imageReport{}
+}
+
 // leftovers lists what of mdclone is in a boot image.
 func leftovers(name string) (found imageReport) {
 	image, err := initrd.Read(name, nil)

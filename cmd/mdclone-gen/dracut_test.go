@@ -60,11 +60,13 @@ func (f *fake) notThere(g generator) {
 func TestInstallDracut(t *testing.T) {
 	t.Parallel()
 	f := newFakeDracut(t)
+	f.write("etc/initramfs/post-update.d/loader", "stands for it")
 	before := f.tree()
 	f.run(0, "install")
 	var want []string
 	for _, v := range []string{kernel, kernel + "-old"} {
-		want = append(want, "/usr/bin/dracut --quiet --force /boot/initrd.img-"+v+" "+v)
+		want = append(want, "/usr/bin/env NO_POST_UPDATE_HOOKS=1 /usr/bin/dracut --quiet --force /boot/initrd.img-"+v+".mdclone-new "+v,
+			"/usr/bin/run-parts --arg="+v+" --arg=/boot/initrd.img-"+v+" /etc/initramfs/post-update.d")
 	}
 	if !slices.Equal(f.ran, want) {
 		t.Errorf("ran %q; want %q", f.ran, want)
@@ -95,10 +97,84 @@ func TestInstallDracutThatFails(t *testing.T) {
 	f := newFakeDracut(t)
 	f.fail = errors.New("exit status 1")
 	f.run(1, "install")
-	f.says(&f.stderr, "mdclone: error: dracut in "+f.root+": exit status 1")
+	for _, v := range []string{kernel, kernel + "-old"} {
+		f.says(&f.stderr, "mdclone: error: dracut for kernel "+v+" in "+f.root+": exit status 1; its boot image is as it was")
+	}
 	f.run(1, "verify")
-	f.fail = nil
+	f.fail, f.deaf = nil, true
+	f.write("usr/share/initramfs/post-update.d/loader", "stands for it")
+	f.run(1, "install")
+	f.says(&f.stderr, "tell the boot loader of the new boot image of kernel "+kernel+" (run-parts /usr/share/initramfs/post-update.d in "+
+		f.root+"): exit status 1")
+	f.run(0, "verify")
+	f.deaf = false
 	f.run(0, "install")
+}
+
+// TestDracutKeepsTheOldImage: until a new one is whole, the kernel has the one that it had, and others get theirs.
+func TestDracutKeepsTheOldImage(t *testing.T) {
+	t.Parallel()
+	image := "boot/initrd.img-" + kernel
+	for _, c := range []struct {
+		name    string
+		change  func(f *fake)
+		command string
+		want    string // on stderr
+		others  bool   // get theirs
+	}{
+		{
+			"dracut fails", func(f *fake) { f.fail, f.failAt = errors.New("exit status 1"), kernel }, "install",
+			"dracut for kernel " + kernel + " in ROOT: exit status 1; its boot image is as it was", true,
+		},
+		{
+			"the image is cut", func(f *fake) { f.cut = true }, "install",
+			"what it made is not as it should be: segment 1 (zstd) at byte 0: the image ends early (truncated)", false,
+		},
+		{
+			"the image is cut when mdclone goes", func(f *fake) { f.cut = true }, "uninstall",
+			"what it made is not as it should be: segment 1 (zstd) at byte 0: the image ends early (truncated)", false,
+		},
+		{
+			"a module is not in it", func(f *fake) { f.remove("lib/modules/" + kernel + "/kernel/drivers/md/raid1.ko") }, "install",
+			"what it made is not as it should be: module raid1 for kernel " + kernel + " is not in it", true,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeDracut(t)
+			f.run(0, "install")
+			f.write(image, "the old one")
+			f.remove(image + "-old")
+			c.change(f)
+			f.run(1, c.command)
+			if got := strings.ReplaceAll(f.stderr.String(), f.root, "ROOT"); !strings.Contains(got, c.want) {
+				t.Errorf("stderr is %q; want %q in it", got, c.want)
+			}
+			if got := f.read(image); got != "the old one" {
+				t.Errorf("the image is %d bytes; want it as it was", len(got))
+			}
+			if got := (machine{root: f.root}).exists(image + "-old"); got != c.others {
+				t.Errorf("the other kernel has an image: %v; want %v", got, c.others)
+			}
+			if (machine{root: f.root}).exists(image + newSuffix) {
+				t.Error("the new image is left behind")
+			}
+		})
+	}
+}
+
+// TestDracutFollowsALink: what it leads to is what is booted.
+func TestDracutFollowsALink(t *testing.T) {
+	t.Parallel()
+	f := newFakeDracut(t)
+	f.write("boot/efi/initrd", "the old one")
+	if err := os.Symlink("efi/initrd", f.path("boot/initrd.img-"+kernel)); err != nil {
+		t.Fatal(err)
+	}
+	f.run(0, "install")
+	if f.read("boot/efi/initrd") == "the old one" {
+		t.Error("what the link leads to is the old image")
+	}
 }
 
 // TestGeneratorIsReplaced: what was installed for the one goes when the machine has the other.

@@ -48,7 +48,10 @@ type fake struct {
 	stdout bytes.Buffer
 	stderr bytes.Buffer
 	ran    []string // what was run instead of processes
-	fail   error    // what update-initramfs returns
+	fail   error    // what update-initramfs returns, or dracut
+	failAt string   // the only kernel for which dracut fails so, "" for all
+	cut    bool     // dracut makes half an image, and says nothing
+	deaf   bool     // what the boot loader has to do about a new image fails
 	grub   *fakeGrub
 	sdboot *fakeSystemdBoot
 	app    *app
@@ -167,18 +170,25 @@ func (f *fake) command(root, name string, args ...string) error {
 			return err
 		}
 	}
+	switch name {
+	case "/usr/bin/env":
+		name = args[1]
+	case "/usr/bin/run-parts":
+		if f.deaf {
+			return errors.New("exit status 1")
+		}
+	}
 	if name != "/"+updateInitramfs && name != "/"+dracutProgram {
 		return nil
 	}
 	if root != f.root {
 		return errors.New(name + " in the wrong root " + root)
 	}
+	if name == "/"+dracutProgram {
+		return f.dracut(args[len(args)-1], args[len(args)-2])
+	}
 	if f.fail != nil {
 		return f.fail
-	}
-	if name == "/"+dracutProgram {
-		f.makeDracutImage(args[len(args)-1], args[len(args)-2])
-		return nil
 	}
 	kernels, err := filepath.Glob(f.path("boot/vmlinuz-*"))
 	if err != nil {

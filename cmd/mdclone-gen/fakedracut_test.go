@@ -40,6 +40,21 @@ func newFakeDracut(t testing.TB) *fake {
 	return f
 }
 
+// dracut is that of Debian 13: it writes over the image that is there, and removes it if it fails.
+func (f *fake) dracut(version, image string) error {
+	f.t.Helper()
+	if f.fail != nil && (f.failAt == "" || f.failAt == version) {
+		f.write(image, "half")
+		f.remove(image)
+		return f.fail
+	}
+	f.makeDracutImage(version, image)
+	if f.cut {
+		f.write(image, f.read(image)[:200])
+	}
+	return nil
+}
+
 // makeDracutImage makes one boot image, as dracut would.
 func (f *fake) makeDracutImage(version, image string) {
 	f.t.Helper()

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"mdclone/hooks"
 	"mdclone/initramfs"
@@ -99,42 +96,4 @@ func (g generator) recipe() string {
 		return "dracut --force for each kernel"
 	}
 	return "update-initramfs -u -k all"
-}
-
-// updates are the commands that make all boot images anew. dracut's own update-initramfs is not in all its packages, and what
-// it calls is the same.
-func (m machine) updates(g generator) ([][]string, error) {
-	if g != dracut {
-		return [][]string{{"/" + updateInitramfs, "-u", "-k", "all"}}, nil
-	}
-	kernels, err := filepath.Glob(m.path("boot/vmlinu[xz]-*"))
-	if err != nil {
-		return nil, err
-	}
-	var commands [][]string
-	for _, k := range kernels {
-		_, version, _ := strings.Cut(filepath.Base(k), "-")
-		if !isCopy(k) && m.exists("lib/modules/"+version) {
-			commands = append(commands, []string{"/" + dracutProgram, "--quiet", "--force", "/boot/initrd.img-" + version, version})
-		}
-	}
-	return commands, nil
-}
-
-// updateImages makes all boot images of the machine anew.
-func (a *app) updateImages(m machine, g generator) error {
-	commands, err := m.updates(g)
-	if err != nil {
-		return err
-	}
-	a.log.Infof("making the boot images anew, which takes a while (%s)", g.recipe())
-	start := time.Now()
-	for _, c := range commands {
-		if err := a.command(m.root, c[0], c[1:]...); err != nil {
-			return report.Fail(report.Failed, filepath.Base(c[0]), "%s in %s: %w", filepath.Base(c[0]), m.root, err).
-				Hint("its own messages above say why; then run the same command again")
-		}
-	}
-	a.log.Infof("boot images are made, %.0f s", time.Since(start).Seconds())
-	return nil
 }

@@ -28,7 +28,7 @@ func (m machine) images() (images, skipped []string, err error) {
 }
 
 func isCopy(image string) bool {
-	return slices.ContainsFunc([]string{".bak", ".dpkg-bak", ".old", ".old-dkms", ".new", ".orig", ".tmp", "~"},
+	return slices.ContainsFunc([]string{".bak", ".dpkg-bak", ".old", ".old-dkms", ".new", ".orig", ".tmp", "~", newSuffix},
 		func(suffix string) bool { return strings.HasSuffix(image, suffix) })
 }
 
@@ -38,7 +38,7 @@ func versionOf(image string) string {
 	if !ok {
 		return ""
 	}
-	return version
+	return strings.TrimSuffix(version, newSuffix)
 }
 
 func (m machine) hasKernel(version string) bool {

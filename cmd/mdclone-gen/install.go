@@ -74,7 +74,11 @@ func (c *installCommand) install(args []string, doc *document) error {
 		c.app.log.Infof("the boot images are as they were; run %s, then mdclone-gen verify", m.generator().recipe())
 		return nil
 	}
-	if err := c.app.updateImages(m, m.generator()); err != nil {
+	want, err := m.expect(arrays)
+	if err != nil {
+		return err
+	}
+	if err := c.app.updateImages(m, m.generator(), want.check); err != nil {
 		return err
 	}
 	if err := c.app.verifyImages(m, arrays, nil, doc, "the messages above may say why"); err != nil {

@@ -106,7 +106,7 @@ func (c *uninstallCommand) images(m machine, doc *document) error {
 		return nil
 	}
 	if g := m.generator(); g != noGenerator {
-		if err := c.app.updateImages(m, g); err != nil {
+		if err := c.app.updateImages(m, g, whole); err != nil { // of what is left in it, the old one has more
 			return err
 		}
 	} else {
