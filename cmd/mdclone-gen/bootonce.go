@@ -119,9 +119,13 @@ func (c *bootOnceCommand) ready(m machine, doc *document) ([]config.Array, error
 		return nil, report.Fail(report.Usage, "no-clone", "no clone is configured in %s", m.path(config.Dir)).
 			Hint("make one first: mdclone-early adopt")
 	}
-	var images document // as it should be, it is none of what this command has to say
-	if err := c.app.verifyImages(m, arrays, nil, &images, "run mdclone-gen install"); err != nil {
-		doc.Reasons, doc.Images = images.Reasons, images.Images
+	images, err := c.app.bootImages(m, nil)
+	if err != nil {
+		return nil, err
+	}
+	var found document // as it should be, it is none of what this command has to say
+	if err := c.app.verifyImages(m, arrays, images, &found, "run mdclone-gen install"); err != nil {
+		doc.Reasons, doc.Images, doc.good = found.Reasons, found.Images, "as configured"
 		return nil, err
 	}
 	return arrays, nil
@@ -187,16 +191,21 @@ func (c *bootOnceCommand) reboot(m machine) error {
 	return nil
 }
 
-// choose makes the next boot one that makes the clone.
-func (a *app) choose(m machine) (*choice, error) {
+// loader is the boot loader that starts the machine.
+func (a *app) loader(m machine) loader {
 	info, err := os.ReadFile(m.path(loaderInfo))
 	if err != nil { // not started by EFI, or by a loader that does not say its name
 		info = nil
 	}
-	next := &choice{
-		Loader: whichLoader(loaderFacts{info: efiString(info), grub: m.hasMenu() && m.exists(grubEditenv), installed: a.hasSystemdBoot(m)}),
-		Entry:  entryID, Until: until(a.now(), a.rtc()), ClearedBy: "loader",
-	}
+	return whichLoader(loaderFacts{
+		info: efiString(info), grub: m.hasMenu() && m.exists(grubEditenv), installed: a.hasSystemdBoot(m),
+	})
+}
+
+// choose makes the next boot one that makes the clone.
+func (a *app) choose(m machine) (*choice, error) {
+	next := &choice{Loader: a.loader(m), Entry: entryID, Until: until(a.now(), a.rtc()), ClearedBy: "loader"}
+	var err error
 	switch next.Loader {
 	case grub:
 		next.kept, err = a.chooseGrub(m, next.Until)

@@ -98,15 +98,15 @@ func (e expected) forRescue() expected {
 }
 
 // check compares one boot image with what it must hold, or a rescue image.
-func (e expected) check(name string) imageReport {
-	image, err := initrd.Read(name, func(p string) bool { return path.Base(p) == "modules.builtin" || p == earlyPath })
+func (e expected) check(b bootImage) imageReport {
+	image, err := b.read(func(p string) bool { return path.Base(p) == "modules.builtin" || p == earlyPath })
 	switch {
 	case err != nil:
-		return imageReport{Differences: unreadable(name, err), rescue: path.Base(name) == path.Base(rescueImage)}
+		return imageReport{Differences: unreadable(b.name, err), rescue: path.Base(b.name) == path.Base(rescueImage)}
 	case exists(image, rescueInImage):
 		return imageReport{Differences: e.forRescue().compareFiles(image), rescue: true}
 	}
-	return imageReport{Differences: e.compare(image, versionOf(name))}
+	return imageReport{Differences: e.compare(image, b.version)}
 }
 
 // compare lists what is wrong in an image; version is its kernel's if it does not tell itself.
@@ -245,18 +245,18 @@ func moduleName(file string) string {
 }
 
 // whole tells whether a boot image can be read to its end.
-func whole(name string) imageReport {
-	if _, err := initrd.Read(name, nil); err != nil {
-		return imageReport{Differences: unreadable(name, err)}
+func whole(b bootImage) imageReport {
+	if _, err := b.read(nil); err != nil {
+		return imageReport{Differences: unreadable(b.name, err)}
 	}
 	return imageReport{}
 }
 
 // leftovers lists what of mdclone is in a boot image.
-func leftovers(name string) (found imageReport) {
-	image, err := initrd.Read(name, nil)
+func leftovers(b bootImage) (found imageReport) {
+	image, err := b.read(nil)
 	if err != nil {
-		return imageReport{Differences: unreadable(name, err)}
+		return imageReport{Differences: unreadable(b.name, err)}
 	}
 	for _, file := range slices.Sorted(maps.Keys(image.Files())) {
 		if strings.Contains(file, "mdclone") {

@@ -30,6 +30,7 @@ type imageReport struct {
 	Differences []report.Reason `json:"differences"`
 
 	rescue bool // it is the rescue image, which another command makes
+	entry  bool // it is what an entry of systemd-boot names
 }
 
 // lines are for a person; the reasons are one for each difference here, as finish has not added the summary yet.

@@ -177,6 +177,7 @@ func (f *fake) command(root, name string, args ...string) error {
 		if f.deaf {
 			return errors.New("exit status 1")
 		}
+		f.kernelInstall(strings.TrimPrefix(args[0], "--arg="))
 	}
 	if name != "/"+updateInitramfs && name != "/"+dracutProgram {
 		return nil
@@ -195,7 +196,9 @@ func (f *fake) command(root, name string, args ...string) error {
 		return err
 	}
 	for _, k := range kernels {
-		f.makeImage(strings.TrimPrefix(filepath.Base(k), "vmlinuz-"))
+		version := strings.TrimPrefix(filepath.Base(k), "vmlinuz-")
+		f.makeImage(version)
+		f.kernelInstall(version)
 	}
 	return nil
 }

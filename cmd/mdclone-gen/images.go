@@ -57,9 +57,13 @@ func (a *app) reload(m machine) {
 }
 
 // bootImages are those named, or all of the machine that can be booted.
-func (a *app) bootImages(m machine, named []string) ([]string, error) {
+func (a *app) bootImages(m machine, named []string) ([]bootImage, error) {
+	var found []bootImage
+	for _, name := range named {
+		found = append(found, imageFile(name))
+	}
 	if len(named) > 0 {
-		return named, nil
+		return found, nil
 	}
 	images, skipped, err := m.images()
 	if err != nil {
@@ -68,27 +72,26 @@ func (a *app) bootImages(m machine, named []string) ([]string, error) {
 	for _, s := range skipped {
 		a.log.Infof("%s is not looked at: a copy, or its kernel is gone", s)
 	}
-	return images, nil
+	for _, name := range images {
+		found = append(found, imageFile(name))
+	}
+	entries, err := a.entryImages(m)
+	return append(found, entries...), err
 }
 
-// checkImages runs check on every boot image of the machine, or on those named, and prints what it finds.
-func (a *app) checkImages(m machine, named []string, doc *document, check func(image string) imageReport) error {
-	images, err := a.bootImages(m, named)
-	if err != nil {
-		return err
-	}
+// checkImages runs check on boot images, and notes what it finds.
+func (a *app) checkImages(images []bootImage, doc *document, check func(image bootImage) imageReport) {
 	for _, image := range images {
 		r := check(image)
 		if r.Differences == nil {
 			r.Differences = []report.Reason{}
 		}
-		r.Image, r.OK = image, len(r.Differences) == 0
+		r.Image, r.OK, r.entry = image.name, len(r.Differences) == 0, image.entry
 		doc.Images = append(doc.Images, r)
 		for _, f := range r.Differences {
-			doc.Reasons = append(doc.Reasons, report.Reason{Code: f.Code, Text: image + ": " + f.Text})
+			doc.Reasons = append(doc.Reasons, report.Reason{Code: f.Code, Text: image.name + ": " + f.Text})
 		}
 	}
-	return nil
 }
 
 // unreadable is what an image is that cannot be read.

@@ -81,7 +81,11 @@ func (c *installCommand) install(args []string, doc *document) error {
 	if err := c.app.updateImages(m, m.generator(), want.check); err != nil {
 		return err
 	}
-	if err := c.app.verifyImages(m, arrays, nil, doc, "the messages above may say why"); err != nil {
+	images, err := c.app.bootImages(m, nil)
+	if err != nil {
+		return err
+	}
+	if err := c.app.verifyImages(m, arrays, images, doc, "the messages above may say why"); err != nil {
 		return err
 	}
 	if err := c.app.staleRescue(m, arrays); err != nil {

@@ -22,7 +22,7 @@ func postUpdateFolders() []string {
 
 // updateImages makes all boot images of the machine anew. check tells what keeps one from taking the place of the one that is
 // there.
-func (a *app) updateImages(m machine, g generator, check func(image string) imageReport) error {
+func (a *app) updateImages(m machine, g generator, check func(image bootImage) imageReport) error {
 	a.log.Infof("making the boot images anew, which takes a while (%s)", g.recipe())
 	start := time.Now()
 	var err error
@@ -41,7 +41,7 @@ func (a *app) updateImages(m machine, g generator, check func(image string) imag
 
 // dracutImages makes the image of each kernel; one that fails does not keep the others from theirs. dracut's own
 // update-initramfs is not in all its packages.
-func (a *app) dracutImages(m machine, check func(image string) imageReport) error {
+func (a *app) dracutImages(m machine, check func(image bootImage) imageReport) error {
 	kernels, err := filepath.Glob(m.path("boot/vmlinu[xz]-*"))
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (a *app) dracutImages(m machine, check func(image string) imageReport) erro
 
 // dracutImage makes an image beside the one that is there, which stays until the new one is whole and on the disk: dracut 106
 // would write over it, and remove it where that fails.
-func (a *app) dracutImage(m machine, version string, check func(image string) imageReport) (err error) {
+func (a *app) dracutImage(m machine, version string, check func(image bootImage) imageReport) (err error) {
 	image := m.path("boot/initrd.img-" + version)
 	if real, err := filepath.EvalSymlinks(image); err == nil { // as dracut does
 		image = real
@@ -82,7 +82,7 @@ func (a *app) dracutImage(m machine, version string, check func(image string) im
 		"/"+strings.TrimPrefix(strings.TrimPrefix(fresh, m.root), "/"), version); err != nil {
 		return err
 	}
-	if found := check(fresh).Differences; len(found) > 0 {
+	if found := check(imageFile(fresh)).Differences; len(found) > 0 {
 		return fmt.Errorf("what it made is not as it should be: %w", &report.Error{Reasons: found})
 	}
 	if err := syncFile(fresh); err != nil {

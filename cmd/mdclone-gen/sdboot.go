@@ -173,13 +173,9 @@ func (a *app) undoSystemdBoot(m machine) (undone []string, err error) {
 		}
 		undone = append(undone, "LoaderEntryOneShot")
 	}
-	for _, which := range []string{"--print-esp-path", "--print-boot-path"} {
-		root, err := a.output(m.root, "/"+bootctl, which)
-		if err != nil { // there is no such partition
-			continue
-		}
+	for _, root := range a.entryRoots(m) {
 		for _, name := range []string{onceEntry, onceState} {
-			at := path.Join(strings.TrimSpace(root), name)
+			at := path.Join(root, name)
 			switch err := os.Remove(m.path(at)); {
 			case err == nil:
 				undone = append(undone, at)

@@ -87,8 +87,17 @@ func TestCloneFirst(t *testing.T) {
 
 // fakeSystemdBoot is systemd-boot in a fake machine.
 type fakeSystemdBoot struct {
-	deaf bool // set-oneshot changes nothing
-	list string
+	deaf  bool // set-oneshot changes nothing
+	stale bool // nobody copies new images
+	list  string
+}
+
+// kernelInstall stands for what systemd-boot's package has initramfs-tools and dracut do with a new image.
+func (f *fake) kernelInstall(version string) {
+	f.t.Helper()
+	if f.sdboot != nil && !f.sdboot.stale {
+		f.write("efi/"+version+"/initrd", f.read("boot/initrd.img-"+version))
+	}
 }
 
 // withSystemdBoot sets it up, with its entries in /efi.
@@ -97,7 +106,8 @@ func (f *fake) withSystemdBoot() *fake {
 	f.sdboot = &fakeSystemdBoot{list: bootctlList}
 	f.write(bootctl, "stands for it")
 	f.mkdir(efi + "/efivars")
-	f.write("efi/loader/entries/0123-6.1+3-0.conf", "title D\nlinux /a/linux\ninitrd /a/initrd\n")
+	f.write("etc/initramfs/post-update.d/systemd-boot", "stands for it")
+	f.write("efi/loader/entries/0123-6.1+3-0.conf", "title D\nlinux /a/linux\ninitrd /"+kernel+"/initrd\n")
 	return f
 }
 
@@ -153,7 +163,7 @@ func TestBootOnceSystemdBoot(t *testing.T) {
 	f.ran = nil
 	f.run(0, "boot-once", "backup")
 	f.says(&f.stdout, "systemd-boot forgets the choice when it boots")
-	want := "title D, clone first (mdclone)\nlinux /a/linux\ninitrd /a/initrd\ninitrd /mdclone-state.img\n" +
+	want := "title D, clone first (mdclone)\nlinux /a/linux\ninitrd /" + kernel + "/initrd\ninitrd /mdclone-state.img\n" +
 		"options mdclone=backup mdclone.until=1003600\n"
 	if got := f.read("efi/" + onceEntry); got != want {
 		t.Errorf("the entry (-want +got):\n%s", cmp.Diff(want, got))

@@ -112,20 +112,29 @@ func (c *uninstallCommand) images(m machine, doc *document) error {
 	} else {
 		c.app.log.Warnf("neither initramfs-tools nor dracut is installed in %s: no boot image is made anew", m.root)
 	}
-	if err := c.app.checkImages(m, nil, doc, leftovers); err != nil {
+	images, err := c.app.bootImages(m, nil)
+	if err != nil {
 		return err
 	}
-	bad := 0
+	c.app.checkImages(images, doc, leftovers)
+	bad, entries := 0, 0
 	for _, i := range doc.Images {
 		if !i.OK {
 			bad++
+			if i.entry {
+				entries++
+			}
 		}
 	}
-	if bad > 0 {
-		return report.Fail(report.Failed, "left", "%d of %d boot images cannot be read or still hold something of mdclone",
-			bad, len(doc.Images))
+	if bad == 0 {
+		return nil
 	}
-	return nil
+	left := report.Fail(report.Failed, "left", "%d of %d boot images cannot be read or still hold something of mdclone",
+		bad, len(doc.Images))
+	if entries > 0 {
+		return left.Hint(copyRecipe)
+	}
+	return left
 }
 
 // menu takes the entry out of GRUB's menu, and then what it loads.

@@ -8,7 +8,7 @@ import (
 	"mdclone/pkg/report"
 )
 
-const verifyDescription = `Tells whether the boot images hold what is configured now: mdclone-early byte for byte (but for what strip takes away, which dracut runs), /etc/mdclone/*.conf, the udev rule that the configuration makes and the one that starts arrays, the scripts, the modules md-mod and raid1, the drivers of the usual disks that the kernel has as modules, and the mark by which mdclone-early knows that it is in the initramfs. One line for each difference. Without IMAGE all DIR/boot/initrd.img-* are looked at, but for kept copies and images without a kernel, and DIR/boot/mdclone-rescue.img if there is one. A rescue image must hold the configuration and mdclone-early.
+const verifyDescription = `Tells whether the boot images hold what is configured now: mdclone-early byte for byte (but for what strip takes away, which dracut runs), /etc/mdclone/*.conf, the udev rule that the configuration makes and the one that starts arrays, the scripts, the modules md-mod and raid1, the drivers of the usual disks that the kernel has as modules, and the mark by which mdclone-early knows that it is in the initramfs. One line for each difference. Without IMAGE all DIR/boot/initrd.img-* are looked at, but for kept copies and images without a kernel; where systemd-boot starts the machine, what its entries for this machine name, the default one's in any case (that takes root); and DIR/boot/mdclone-rescue.img if there is one. A rescue image must hold the configuration and mdclone-early.
 
 EXAMPLES
 mdclone-gen verify
@@ -49,7 +49,7 @@ func (c *verifyCommand) verify(args []string, doc *document) error {
 		return err
 	}
 	if len(c.Args.Images) == 0 && len(images) > 0 && m.exists(rescueImage) {
-		images = append(images, m.path(rescueImage))
+		images = append(images, imageFile(m.path(rescueImage)))
 	}
 	return c.app.verifyImages(m, arrays, images, doc, "run mdclone-gen install")
 }
@@ -69,15 +69,13 @@ func (m machine) arrays() ([]config.Array, error) {
 }
 
 // verifyImages is verify, and the end of install; hint says what to do about a difference.
-func (a *app) verifyImages(m machine, arrays []config.Array, named []string, doc *document, hint string) error {
+func (a *app) verifyImages(m machine, arrays []config.Array, images []bootImage, doc *document, hint string) error {
 	want, err := m.expect(arrays)
 	if err != nil {
 		return err
 	}
 	doc.Reasons = append(doc.Reasons, want.previous...)
-	if err := a.checkImages(m, named, doc, want.check); err != nil {
-		return err
-	}
+	a.checkImages(images, doc, want.check)
 	return verdict(m, doc, len(want.previous), hint)
 }
 
@@ -90,11 +88,15 @@ func (a *app) staleRescue(m machine, arrays []config.Array) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range want.check(m.path(rescueImage)).Differences {
+	for _, r := range want.check(imageFile(m.path(rescueImage))).Differences {
 		a.log.Warnf("%s: %s; make it again: %s", m.path(rescueImage), r.Text, rescueRecipe(m, m.path(rescueImage)))
 	}
 	return nil
 }
+
+// copyRecipe is how a person gives systemd-boot what is in /boot.
+const copyRecipe = "systemd-boot starts copies of what is in /boot: kernel-install add VERSION /boot/vmlinuz-VERSION " +
+	"/boot/initrd.img-VERSION makes them again"
 
 func rescueRecipe(m machine, image string) string {
 	recipe := "mdclone-gen rescue --output " + image
@@ -110,10 +112,13 @@ func verdict(m machine, doc *document, before int, hint string) error {
 		return report.Fail(report.Failed, "no-image", "there is no boot image %s", m.path("boot/initrd.img-*")).
 			Hint("is a kernel installed? is /boot mounted?")
 	}
-	bad, rescue := 0, ""
+	bad, entries, rescue := 0, 0, ""
 	for _, i := range doc.Images {
 		if !i.OK {
 			bad++
+			if i.entry {
+				entries++
+			}
 			if i.rescue {
 				rescue = i.Image
 			}
@@ -135,5 +140,9 @@ func verdict(m machine, doc *document, before int, hint string) error {
 	case rescue != "":
 		hint += ", then " + rescueRecipe(m, rescue)
 	}
-	return report.Fail(report.Failed, "differs", "%s", strings.Join(parts, "; ")).Hint("%s", hint)
+	err := report.Fail(report.Failed, "differs", "%s", strings.Join(parts, "; ")).Hint("%s", hint)
+	if entries > 0 {
+		return err.Hint(copyRecipe)
+	}
+	return err
 }
