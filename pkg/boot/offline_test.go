@@ -395,6 +395,9 @@ func TestOutcomeIsToldOnce(t *testing.T) {
 	b, _ := fake(t, "mdclone=backup")
 	var out bytes.Buffer
 	b.Stdout = &out
+	if err := b.mark(premount, ""); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.Do(t.Context(), []string{Report}); err != nil || out.Len() > 0 {
 		t.Errorf("without an outcome: %v, %q", err, &out)
 	}
@@ -413,6 +416,21 @@ func TestOutcomeIsToldOnce(t *testing.T) {
 	var line outcome
 	if text, err := os.ReadFile(b.file("var", "history.jsonl")); err != nil || json.Unmarshal(text, &line) != nil || line.Code != report.NoDrive {
 		t.Errorf("history: %s, %v", text, err)
+	}
+}
+
+// TestImageWithoutUs: a boot that was to make a clone, of an image that has no mdclone.
+func TestImageWithoutUs(t *testing.T) {
+	for cmdline, want := range map[string]string{
+		"mdclone=backup": "<4>no clone was made before the boot: the boot image that was started has no mdclone in it", "quiet": "",
+		"mdclone=backup mdclone=off": "",
+	} {
+		b, _ := fake(t, cmdline)
+		var out bytes.Buffer
+		b.Stdout = &out
+		if err := b.Do(t.Context(), []string{Report}); err != nil || !strings.HasPrefix(out.String(), want) || want == "" && out.Len() > 0 {
+			t.Errorf("%s: %q, %v; want %q", cmdline, &out, err, want)
+		}
 	}
 }
 

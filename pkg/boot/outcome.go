@@ -170,10 +170,15 @@ func appendTo(path, text string) error {
 // tell is the stage Report: what came of the cycle, once, for the journal.
 func (b *Boot) tell(w io.Writer) error {
 	text, err := os.ReadFile(b.file(outcomeFile))
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist) && b.params.backup && !exists(b.file(premount)):
+		// nobody else can say so: the boot loader may have started another image than the one in /boot
+		_, err = fmt.Fprintln(w, "<4>no clone was made before the boot: the boot image that was started has no mdclone in it, "+
+			"or it was not run there; mdclone-gen verify tells what is in the images")
+		return err
+	case errors.Is(err, os.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	var o outcome
