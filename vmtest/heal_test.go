@@ -246,10 +246,10 @@ func TestJoinIsCut(t *testing.T) {
 					mdadm /dev/md0 --re-add /dev/vdc 2>/dev/null || true`)
 			}
 			r.Script("until mdadm -E /dev/vdc | grep -q 'Device Role : spare'; do :; done")
-			r.write("/dev/md0", 2, 40+i)
 			if i < realCuts {
 				r.cut(t)
 			} else {
+				r.write("/dev/md0", 2, 40+i)
 				r.powerCut()
 			}
 			if s := r.status(); s.Clones[0].State != clone.Interrupted || s.Clones[0].CopyBytes > 20*mib {
