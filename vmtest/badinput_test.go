@@ -49,7 +49,7 @@ func (r *rig) badRecords() {
 	r.Script("cd /var/lib/mdclone/ledger; cp *.json /run/good")
 	for _, make := range []string{
 		": > $x", "head -c 99 /run/good > $x", "sed 's/\"clone\": \"..../\"clone\": \"0000/' /run/good > $x", "sed 's/\"slot\": 2/\"slot\": {}/' /run/good > $x",
-		`sed 's/"first": [0-9]*/"first": 18446744073709551615/' /run/good > $x`,
+		`sed 's/"First": [0-9]*/"First": 18446744073709551615/' /run/good > $x`,
 	} {
 		r.Script("cd /var/lib/mdclone/ledger; x=$(echo *.json); " + make + "; ! cmp -s /run/good $x")
 		r.saysNo(1, "cannot be read", "backup")
