@@ -130,3 +130,21 @@ func TestAgain(t *testing.T) {
 		t.Errorf("Again() = %d, %v after %d tries; want 7, EBUSY, 3", got, err, tries)
 	}
 }
+
+// TestWakeBy: when a wait is over, whoever closes the descriptor must not find that a byte is still to be written to it.
+func TestWakeBy(t *testing.T) {
+	for range 1000 {
+		var pipe [2]int
+		if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		undo := wakeBy(ctx, pipe[1])
+		cancel()
+		undo()
+		if n, err := unix.Read(pipe[0], make([]byte, 8)); n != 1 || err != nil {
+			t.Fatalf("after it, the pipe has %d bytes (%v); want the one", n, err)
+		}
+		_, _ = unix.Close(pipe[0]), unix.Close(pipe[1])
+	}
+}

@@ -36,8 +36,7 @@ func OpenUevents() (*Uevents, error) {
 
 // Wait returns when something was announced, or after most; ctx's error if it ends first.
 func (u *Uevents) Wait(ctx context.Context, most time.Duration) error {
-	stop := context.AfterFunc(ctx, func() { _, _ = unix.Write(u.wakeW, []byte{0}) })
-	defer stop()
+	defer wakeBy(ctx, u.wakeW)()
 	fds := []unix.PollFd{{Fd: int32(u.fd), Events: unix.POLLIN}, {Fd: int32(u.wakeR), Events: unix.POLLIN}}
 	if _, err := unix.Poll(fds, int(most.Milliseconds())+1); err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("uevents: poll: %w", err)

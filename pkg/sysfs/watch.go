@@ -51,8 +51,7 @@ func (w *Watch) rearm() {
 // Wait returns when an attribute has changed since the last Wait, or after most; ctx's error if it ends first. What
 // changed is for the caller to read.
 func (w *Watch) Wait(ctx context.Context, most time.Duration) error {
-	stop := context.AfterFunc(ctx, func() { _, _ = unix.Write(w.wake, []byte{0}) })
-	defer stop()
+	defer wakeBy(ctx, w.wake)()
 	end := time.Now().Add(most)
 	for {
 		if ctx.Err() != nil {
@@ -72,6 +71,21 @@ func (w *Watch) Wait(ctx context.Context, most time.Duration) error {
 		if n > 0 && ctx.Err() == nil {
 			w.rearm()
 			return nil
+		}
+	}
+}
+
+// wakeBy has a byte written to fd when ctx ends. The function that it returns undoes that; after it, nothing is written any
+// more, when the number may be another file's.
+func wakeBy(ctx context.Context, fd int) func() {
+	written := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(written)
+		_, _ = unix.Write(fd, []byte{0})
+	})
+	return func() {
+		if !stop() {
+			<-written
 		}
 	}
 }
