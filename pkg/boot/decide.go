@@ -66,7 +66,7 @@ func Decide(f Facts) Decision {
 	}
 	switch {
 	case running(f.State):
-	case v.ahead && v.complete: // nobody to wait for
+	case v.ahead && v.complete && !v.torn: // nobody to wait for
 		d.lift(*v.clone, v.whyAhead)
 	case v.complete && v.listed && v.good != nil && !v.ahead:
 		// without a clone in its list mdadm starts it by itself, and two starters would race
@@ -74,7 +74,9 @@ func Decide(f Facts) Decision {
 	case f.Waits && f.Late:
 		d.late(v, f)
 	case f.Waits && !f.Never && len(v.clones) > 0 && len(v.unlifted) > 0:
-		d.Do, d.Why = Wait, v.missing(f)
+		if d.Do, d.Why = Wait, v.missing(f); v.torn {
+			d.Why = v.whyAhead + ": unplug what is not to be started"
+		}
 	}
 	d.Claim = slices.DeleteFunc(d.Claim, func(c Drive) bool { return d.Do == Lift && c.Super.Device == d.Clone.Super.Device })
 	return d
@@ -90,12 +92,12 @@ func (d *Decision) late(v view, f Facts) {
 	case v.clone == nil && len(v.unlifted) > 0:
 		d.Why = "the last sync of its clone was not finished, so that it holds no whole copy"
 	case v.clone == nil:
-	case v.ahead:
-		d.lift(*v.clone, v.whyAhead)
+	case v.ahead: // torn or not: from the old disks it would lose what went on, and what is lifted is all that is written
+		d.lift(*v.clone, v.whyAhead+v.among)
 	case v.newer:
-		d.lift(*v.clone, "the disks that are here left the array before the clone was last synced")
+		d.lift(*v.clone, "the disks that are here left the array before the clone was last synced"+v.among)
 	default:
-		d.lift(*v.clone, "none of the machine's own disks that could start it is here")
+		d.lift(*v.clone, "none of the machine's own disks that could start it is here"+v.among)
 	}
 }
 
@@ -110,12 +112,14 @@ type view struct {
 	unlifted, unclaimed []Drive // clones
 	good                *Drive  // the freshest primary that holds a whole, current copy; nil if none does
 	freshest            *Drive  // the primary with the most events, whatever it holds
-	clone               *Drive  // the freshest clone that can be started from
+	clone               *Drive  // the clone that would be started from
 	complete            bool    // every primary that the array lists is in the kernel's array
 	listed              bool    // the array lists a clone's slot
 	ahead               bool    // the clone holds the newest copy
+	torn                bool    // so does another one, and they went on without each other
 	newer               bool    // the clone is newer than those primaries that are here
 	whyAhead            string
+	among               string // why that clone, if there are others; "" or the end of a sentence
 }
 
 func look(f Facts) view {
@@ -138,7 +142,6 @@ func look(f Facts) view {
 		// super_1_validate takes that as equal, Linux 6.12)
 		v.good = freshest(v.primaries, func(d Drive) bool { return whole(d) && d.Super.Events+1 >= v.freshest.Super.Events })
 	}
-	v.clone = freshest(v.unlifted, whole)
 	v.compare()
 	v.count(f)
 	return v
@@ -158,21 +161,87 @@ func freshest(drives []Drive, fits func(Drive) bool) *Drive {
 	return best
 }
 
-// compare judges the clone against the primaries that are here.
+// compare judges each clone against the primaries that are here: the one with the most events may be none of this array's
+// history any more. The clone is then chosen among those that were judged best.
 func (v *view) compare() {
-	if v.clone == nil || v.freshest == nil {
-		return
+	var fit, ahead, newer []Drive
+	why := map[string]string{}
+	for _, c := range v.unlifted {
+		if !whole(c) {
+			continue
+		}
+		fit = append(fit, c)
+		if why[c.Name] = v.isAhead(c.Super); why[c.Name] != "" {
+			ahead = append(ahead, c)
+		} else if v.isNewer(c.Super) {
+			newer = append(newer, c)
+		}
 	}
-	a, c := v.freshest.Super, v.clone.Super
-	lists := slices.ContainsFunc(v.primaries, func(p Drive) bool { return c.Lists(p.Super) })
 	switch {
-	case v.good == nil && a.Recovering() && a.Lists(c) && c.Events+1 >= a.Events:
-		v.ahead, v.whyAhead = true, "its own disks were being copied back from the clone when the array ended"
-	case !lists && a.Lists(c) && c.Events > a.Events:
-		v.ahead, v.whyAhead = true, "the array went on on the clone after its own disks had failed: it is the newest copy"
-	case !lists && c.Events > a.Events && v.others(c):
-		v.newer = true // another primary, which is not here, was in when these were not
+	case len(ahead) > 0:
+		v.choose(ahead)
+		v.ahead, v.whyAhead = true, why[v.clone.Name]
+		v.torn = slices.ContainsFunc(ahead, func(c Drive) bool {
+			return c.Name != v.clone.Name && !(c.Super.Lists(v.clone.Super) && v.clone.Super.Lists(c.Super))
+		})
+		if v.torn {
+			v.whyAhead = "the array went on on more than one clone, without each other (" + names(ahead) + ")"
+		}
+	case len(newer) > 0:
+		v.choose(newer)
+		v.newer = true
+	default:
+		v.choose(fit)
 	}
+}
+
+// isAhead says why a clone holds the newest copy, if it does.
+func (v *view) isAhead(c *md.Superblock) string {
+	if v.freshest == nil {
+		return ""
+	}
+	switch a := v.freshest.Super; {
+	case v.good == nil && a.Recovering() && a.Lists(c) && c.Events+1 >= a.Events:
+		return "its own disks were being copied back from the clone when the array ended"
+	case !v.listsPrimary(c) && a.Lists(c) && c.Events > a.Events:
+		return "the array went on on the clone after its own disks had failed: it is the newest copy"
+	}
+	return ""
+}
+
+// isNewer tells whether another primary, which is not here, was in with a clone when those that are here were not.
+func (v *view) isNewer(c *md.Superblock) bool {
+	return v.freshest != nil && !v.listsPrimary(c) && c.Events > v.freshest.Super.Events && v.others(c)
+}
+
+func (v *view) listsPrimary(c *md.Superblock) bool {
+	return slices.ContainsFunc(v.primaries, func(p Drive) bool { return c.Lists(p.Super) })
+}
+
+// choose chooses the clone. Events tell which of those that left in good order is the fresher. One that ran alone has counted
+// on by itself, so that only the time of its last write tells whether that was a trial long ago, or is the machine by now.
+func (v *view) choose(clones []Drive) {
+	honest := freshest(clones, func(c Drive) bool { return v.others(c.Super) })
+	var alone *Drive
+	for _, c := range clones {
+		if !v.others(c.Super) && (alone == nil || later(c, *alone)) {
+			alone = &c
+		}
+	}
+	if v.clone = honest; honest == nil || alone != nil && alone.Super.Updated > honest.Super.Updated {
+		v.clone = alone
+	}
+	if len(clones) > 1 {
+		v.among = "; of its clones (" + names(clones) + ") this is the one with the last write"
+	}
+}
+
+// later tells whether a was written after b.
+func later(a, b Drive) bool {
+	if a.Super.Updated != b.Super.Updated {
+		return a.Super.Updated > b.Super.Updated
+	}
+	return a.Super.Events > b.Super.Events
 }
 
 // others tells whether a superblock lists anyone besides itself and the clones that are here.

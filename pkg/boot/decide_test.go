@@ -31,6 +31,12 @@ func on(name string, events uint64, view string) Drive {
 	return Drive{Name: name, Super: s}
 }
 
+// at is a drive that was written last at that time.
+func at(updated uint64, d Drive) Drive {
+	d.Super.Updated = updated
+	return d
+}
+
 func TestDecide(t *testing.T) {
 	p, q := on("p", 100, "01-"), on("q", 100, "01-")           // the clone left in good order
 	pl, ql := on("p", 100, "012"), on("q", 100, "012")         // the array ended with the clone attached
@@ -78,21 +84,65 @@ func TestDecide(t *testing.T) {
 				stale,
 			}, in: "pq", want: Wait, claim: "c",
 		},
-		"a primary missing, stale":             {drives: []Drive{p, stale}, in: "p", want: Wait, claim: "c"},
-		"a primary never came, stale":          {drives: []Drive{p, stale}, in: "p", when: late, want: Degraded, claim: "c"},
-		"a primary never came, diverged":       {drives: []Drive{p, diverged}, in: "p", when: late, want: Degraded, claim: "c"},
-		"a primary that mdadm refused":         {drives: []Drive{p, stale}, when: late, want: Nothing, claim: "c"},
-		"a failed primary is not waited for":   {drives: []Drive{on("q", 100, "-12"), attached}, in: "q", want: Start, claim: "c"},
-		"alone":                                {drives: []Drive{stale}, want: Wait, claim: "c"},
-		"alone, late":                          {drives: []Drive{stale}, when: late, want: Lift},
-		"alone, late, already lifted":          {drives: []Drive{stale}, when: late, lifted: true, want: Nothing},
-		"alone, lifted and running":            {drives: []Drive{stale}, in: "c", state: "clean", lifted: true, want: Nothing},
-		"alone, start stage":                   {drives: []Drive{stale}, when: start, want: Nothing},
-		"alone, never":                         {drives: []Drive{stale}, when: never, want: Nothing, claim: "c"},
-		"alone, diverged":                      {drives: []Drive{diverged}, want: Wait, claim: "c"},
-		"alone, diverged, late":                {drives: []Drive{diverged}, when: late, want: Lift},
-		"alone, a spare":                       {drives: []Drive{on("c", 50, "01-")}, when: late, want: Nothing, claim: "c"},
-		"two clones alone, the fresher":        {drives: []Drive{on("d", 60, "0123"), on("c", 50, "0123")}, clones: 2, when: late, want: Lift, claim: "c"},
+		"a primary missing, stale":           {drives: []Drive{p, stale}, in: "p", want: Wait, claim: "c"},
+		"a primary never came, stale":        {drives: []Drive{p, stale}, in: "p", when: late, want: Degraded, claim: "c"},
+		"a primary never came, diverged":     {drives: []Drive{p, diverged}, in: "p", when: late, want: Degraded, claim: "c"},
+		"a primary that mdadm refused":       {drives: []Drive{p, stale}, when: late, want: Nothing, claim: "c"},
+		"a failed primary is not waited for": {drives: []Drive{on("q", 100, "-12"), attached}, in: "q", want: Start, claim: "c"},
+		"alone":                              {drives: []Drive{stale}, want: Wait, claim: "c"},
+		"alone, late":                        {drives: []Drive{stale}, when: late, want: Lift},
+		"alone, late, already lifted":        {drives: []Drive{stale}, when: late, lifted: true, want: Nothing},
+		"alone, lifted and running":          {drives: []Drive{stale}, in: "c", state: "clean", lifted: true, want: Nothing},
+		"alone, start stage":                 {drives: []Drive{stale}, when: start, want: Nothing},
+		"alone, never":                       {drives: []Drive{stale}, when: never, want: Nothing, claim: "c"},
+		"alone, diverged":                    {drives: []Drive{diverged}, want: Wait, claim: "c"},
+		"alone, diverged, late":              {drives: []Drive{diverged}, when: late, want: Lift},
+		"alone, a spare":                     {drives: []Drive{on("c", 50, "01-")}, when: late, want: Nothing, claim: "c"},
+		"two clones alone, the fresher":      {drives: []Drive{on("d", 60, "0123"), on("c", 50, "0123")}, clones: 2, when: late, want: Lift, claim: "c"},
+		"ahead, beside a clone that ran alone": {
+			drives: []Drive{on("p", 100, "012-"), on("q", 100, "012-"), on("c", 104, "--2-"), on("d", 400, "---3")}, in: "pq", clones: 2,
+			want: Lift, claim: "d",
+		},
+		"rollback cut, beside a clone that ran alone": {
+			drives: []Drive{on("p", 100, "012-~"), on("q", 100, "012-~"), on("c", 100, "012-"), on("d", 400, "---3")}, in: "pq", clones: 2,
+			want: Lift, claim: "d",
+		},
+		"rollback cut, beside a clone that ran alone, late": {
+			drives: []Drive{on("p", 100, "012-~"), on("c", 100, "012-"), on("d", 400, "---3")}, in: "p", clones: 2, when: late,
+			want: Lift, claim: "d",
+		},
+		"newer, beside a clone that ran alone": {
+			drives: []Drive{on("p", 40, "01--"), on("c", 90, "-12-"), on("d", 400, "---3")}, in: "p", clones: 2, when: late,
+			want: Lift, claim: "d",
+		},
+		"two clones, ahead together": {
+			drives: []Drive{on("p", 100, "0123"), on("q", 100, "0123"), on("c", 104, "--23"), on("d", 105, "--23")}, in: "pq", clones: 2,
+			want: Lift, claim: "c",
+		},
+		"two clones, each ahead": {
+			drives: []Drive{on("p", 100, "0123"), on("q", 100, "0123"), on("c", 104, "--2-"), on("d", 400, "---3")}, in: "pq", clones: 2,
+			want: Wait, claim: "cd",
+		},
+		"two clones, each ahead, start stage": {
+			drives: []Drive{on("p", 100, "0123"), on("q", 100, "0123"), on("c", 104, "--2-"), on("d", 400, "---3")}, in: "pq", clones: 2,
+			when: start, want: Nothing,
+		},
+		"two clones, each ahead, late: the last written": {
+			drives: []Drive{on("p", 100, "0123"), on("q", 100, "0123"), at(8, on("c", 104, "--2-")), at(7, on("d", 400, "---3"))}, in: "pq",
+			clones: 2, when: late, want: Lift, claim: "d",
+		},
+		"two clones alone, one tried before the other's backup": {
+			drives: []Drive{at(7, on("c", 400, "--2-")), at(8, on("d", 300, "01-3"))}, clones: 2, when: late, want: Lift, claim: "c",
+		},
+		"two clones alone, on one the machine ran": {
+			drives: []Drive{at(9, on("c", 200, "--2-")), at(8, on("d", 300, "01-3"))}, clones: 2, when: late, want: Lift, claim: "d",
+		},
+		"two clones alone, the machine ran on one that was tried less": {
+			drives: []Drive{at(7, on("c", 400, "--2-")), at(9, on("d", 310, "---3"))}, clones: 2, when: late, want: Lift, claim: "c",
+		},
+		"two clones alone, a clock that stood still": {
+			drives: []Drive{on("c", 400, "--2-"), on("d", 300, "01-3")}, clones: 2, when: late, want: Lift, claim: "c",
+		},
 		"ahead":                                {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", want: Lift},
 		"ahead, start stage":                   {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", when: start, want: Lift},
 		"ahead, never":                         {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", when: never, want: Lift},

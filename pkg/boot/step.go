@@ -60,7 +60,7 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 		if b.stage != stageWait { // the others only look, again and again
 			break
 		}
-		b.once("%s; waiting %s for them; Enter on the console ends that", d.Why, b.waitText(conf))
+		b.once("%s; waiting %s; Enter on the console ends that", d.Why, b.waitText(conf))
 	case Start, Degraded:
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
 		errs = append(errs, start(array))
