@@ -110,12 +110,8 @@ func TestStageOf(t *testing.T) {
 			t.Errorf("stageOf(%q) = %q; want %q", want.name, got, want.stage)
 		}
 	}
-	// a configuration that cannot be read ends the wait, and what comes next is another stage all the same
-	if err := os.WriteFile(filepath.Join(b.Root, "etc/mdclone/root.conf"), []byte("array = 5\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.wait(t.Context()); err == nil {
-		t.Error("wait() = nil; want an error")
+	if err := b.wait(t.Context()); err != nil {
+		t.Errorf("wait() = %v", err)
 	}
 	if got := b.stageOf("settled"); got != "local-block" {
 		t.Errorf("stageOf(settled) = %q after the wait; want local-block", got)
@@ -185,14 +181,22 @@ func TestStages(t *testing.T) {
 	}
 }
 
-// TestBadConfiguration must not end in a wait.
+// TestBadConfiguration: what is wrong is said once, and the other arrays are looked at.
 func TestBadConfiguration(t *testing.T) {
-	b, _ := fake(t, "quiet")
-	if err := os.WriteFile(filepath.Join(b.Root, "etc/mdclone/root.conf"), []byte("array = nonsense\n"), 0o644); err != nil {
-		t.Fatal(err)
+	b, log := fake(t, "quiet")
+	for name, text := range map[string]string{"data": "array = nonsense\n", "root-copy": "array = " + strings.Repeat("1", 32) + "\n"} {
+		if err := os.WriteFile(filepath.Join(b.Root, "etc/mdclone", name+".conf"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := b.Do(t.Context(), []string{stageWait}); err == nil {
-		t.Error("Do() = nil; want an error")
+	if err := b.Do(t.Context(), []string{stageWait}); err != nil || strings.Count(log.String(), "mdclone: warning: ") != 2 {
+		t.Errorf("Do() = %v, says %q; want two warnings", err, log)
+	}
+	if confs := b.confs(); len(confs) != 1 || confs[0].Name != "root-copy" {
+		t.Errorf("confs() = %+v; want the array's first file", confs)
+	}
+	if err := b.Do(t.Context(), []string{stageBlock}); err != nil || strings.Count(log.String(), "mdclone: warning: ") != 2 {
+		t.Errorf("Do() = %v, says %q; want no more warnings", err, log)
 	}
 }
 

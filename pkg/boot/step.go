@@ -12,9 +12,9 @@ import (
 
 // step looks at all configured arrays once and does what is to be done. pending tells whether waiting makes sense.
 func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err error) {
-	confs, err := config.Load(b.Root)
-	if err != nil || len(confs) == 0 {
-		return false, err
+	confs := b.confs()
+	if len(confs) == 0 {
+		return false, nil
 	}
 	unlock, err := b.lock()
 	if err != nil {
@@ -48,6 +48,18 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 		}
 	}
 	return pending, errors.Join(errs...)
+}
+
+// confs is the configuration, as much of it as is good. One stage says what is not.
+func (b *Boot) confs() []config.Array {
+	confs, errs := config.LoadEach(b.Root)
+	for _, err := range errs {
+		if text := err.Error(); b.stage == stageWait && !b.said[text] {
+			b.said[text] = true
+			b.Log.Warnf("%s", text)
+		}
+	}
+	return confs
 }
 
 func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, d Decision) error {

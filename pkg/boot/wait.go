@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"mdclone/pkg/config"
 	"mdclone/pkg/report"
 	"mdclone/pkg/sysfs"
 )
@@ -35,9 +34,8 @@ func (b *Boot) wait(ctx context.Context) error {
 // bound; mostAtAll is one for what nobody thought of.
 func (b *Boot) look(ctx context.Context) error {
 	const mostAtAll = 15 * time.Minute
-	confs, err := config.Load(b.Root)
-	if err != nil || len(confs) == 0 && !b.held() {
-		return err
+	if len(b.confs()) == 0 && !b.held() {
+		return nil
 	}
 	events, err := sysfs.OpenUevents()
 	if err != nil {

@@ -120,31 +120,9 @@ func (a Array) PinKB() uint64 {
 // Load reads every NAME.conf below root, sorted by name. No directory or no file is an empty list, not an error. Two
 // files for one array are an error, and so is one clone in two: each is a member of one array.
 func Load(root string) ([]Array, error) {
-	names, err := filepath.Glob(filepath.Join(root, Dir, "*.conf"))
-	if err != nil {
-		return nil, err
-	}
-	var all []Array
-	for _, name := range names {
-		text, err := read(name)
-		if err != nil {
-			return nil, err
-		}
-		a, err := Parse(strings.TrimSuffix(filepath.Base(name), ".conf"), text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		for _, b := range all {
-			if b.UUID == a.UUID {
-				return nil, fmt.Errorf("%s: array %s is in %s.conf already", name, a.UUID, b.Name)
-			}
-			for _, u := range a.Clones {
-				if b.HasClone(u) {
-					return nil, fmt.Errorf("%s: clone %s is in %s.conf already", name, u, b.Name)
-				}
-			}
-		}
-		all = append(all, a)
+	all, errs := LoadEach(root)
+	if len(errs) > 0 {
+		return nil, errs[0]
 	}
 	return all, nil
 }
