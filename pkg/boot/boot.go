@@ -110,7 +110,7 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		_, err = b.step(ctx, true, b.endOfBlock())
 		return errors.Join(err, b.release(ctx))
 	case stage == stageBottom:
-		return errors.Join(b.dropAll(), b.release(ctx))
+		return b.bottom(ctx)
 	}
 	return fmt.Errorf("boot: there is no stage %q", args[0])
 }

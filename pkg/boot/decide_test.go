@@ -42,7 +42,8 @@ func TestDecide(t *testing.T) {
 	pl, ql := on("p", 100, "012"), on("q", 100, "012")         // the array ended with the clone attached
 	stale, attached := on("c", 50, "012"), on("c", 100, "012") //
 	diverged := on("c", 400, "--2")                            //
-	const start, late, never = "start stage", "late", "never"  // beside the stage that waits, in time
+	// beside the stage that waits, in time
+	const start, late, never, lateNever = "start stage", "late", "never", "late, never"
 	for name, test := range map[string]struct {
 		drives []Drive
 		in     string // kernel names of the members of the kernel's array
@@ -84,21 +85,32 @@ func TestDecide(t *testing.T) {
 				stale,
 			}, in: "pq", want: Wait, claim: "c",
 		},
-		"a primary missing, stale":           {drives: []Drive{p, stale}, in: "p", want: Wait, claim: "c"},
-		"a primary never came, stale":        {drives: []Drive{p, stale}, in: "p", when: late, want: Degraded, claim: "c"},
-		"a primary never came, diverged":     {drives: []Drive{p, diverged}, in: "p", when: late, want: Degraded, claim: "c"},
-		"a primary that mdadm refused":       {drives: []Drive{p, stale}, when: late, want: Nothing, claim: "c"},
-		"a failed primary is not waited for": {drives: []Drive{on("q", 100, "-12"), attached}, in: "q", want: Start, claim: "c"},
-		"alone":                              {drives: []Drive{stale}, want: Wait, claim: "c"},
-		"alone, late":                        {drives: []Drive{stale}, when: late, want: Lift},
-		"alone, late, already lifted":        {drives: []Drive{stale}, when: late, lifted: true, want: Nothing},
-		"alone, lifted and running":          {drives: []Drive{stale}, in: "c", state: "clean", lifted: true, want: Nothing},
-		"alone, start stage":                 {drives: []Drive{stale}, when: start, want: Nothing},
-		"alone, never":                       {drives: []Drive{stale}, when: never, want: Nothing, claim: "c"},
-		"alone, diverged":                    {drives: []Drive{diverged}, want: Wait, claim: "c"},
-		"alone, diverged, late":              {drives: []Drive{diverged}, when: late, want: Lift},
-		"alone, a spare":                     {drives: []Drive{on("c", 50, "01-")}, when: late, want: Nothing, claim: "c"},
-		"two clones alone, the fresher":      {drives: []Drive{on("d", 60, "0123"), on("c", 50, "0123")}, clones: 2, when: late, want: Lift, claim: "c"},
+		"a primary missing, stale":                  {drives: []Drive{p, stale}, in: "p", want: Wait, claim: "c"},
+		"a primary never came, stale":               {drives: []Drive{p, stale}, in: "p", when: late, want: Degraded, claim: "c"},
+		"a primary never came, diverged":            {drives: []Drive{p, diverged}, in: "p", when: late, want: Degraded, claim: "c"},
+		"a primary that mdadm refused":              {drives: []Drive{p, stale}, when: late, want: Nothing, claim: "c"},
+		"a primary missing, never":                  {drives: []Drive{p, stale}, in: "p", when: never, want: Wait, claim: "c"},
+		"a primary never came, never":               {drives: []Drive{p, stale}, in: "p", when: lateNever, want: Degraded, claim: "c"},
+		"not assembled here, never":                 {drives: []Drive{p, q, stale}, when: never, want: Nothing, claim: "c"},
+		"newer, never":                              {drives: []Drive{on("p", 40, "01-"), on("c", 90, "-12")}, in: "p", when: lateNever, want: Nothing, claim: "c"},
+		"ahead, a primary never came, never":        {drives: []Drive{pl, on("c", 104, "--2")}, in: "p", when: lateNever, want: Lift},
+		"a failed primary is not waited for":        {drives: []Drive{on("q", 100, "-12"), attached}, in: "q", want: Start, claim: "c"},
+		"alone":                                     {drives: []Drive{stale}, want: Wait, claim: "c"},
+		"alone, late":                               {drives: []Drive{stale}, when: late, want: Lift},
+		"alone, late, already lifted":               {drives: []Drive{stale}, when: late, lifted: true, want: Nothing},
+		"alone, lifted and running":                 {drives: []Drive{stale}, in: "c", state: "clean", lifted: true, want: Nothing},
+		"alone, start stage":                        {drives: []Drive{stale}, when: start, want: Nothing},
+		"attached, unplugged, a primary never came": {drives: []Drive{pl}, in: "p", when: late, want: Degraded},
+		"attached, unplugged, a primary missing":    {drives: []Drive{pl}, in: "p", want: Wait},
+		"one primary":                               {drives: []Drive{on("p", 100, "0-")}, in: "p", want: Nothing},
+		"one primary, attached, unplugged":          {drives: []Drive{on("p", 100, "01")}, in: "p", want: Wait},
+		"one primary, attached, unplugged, at once": {drives: []Drive{on("p", 100, "01")}, in: "p", when: start, want: Nothing},
+		"one primary, attached, unplugged, late":    {drives: []Drive{on("p", 100, "01")}, in: "p", when: late, want: Degraded},
+		"alone, never":                              {drives: []Drive{stale}, when: never, want: Nothing, claim: "c"},
+		"alone, diverged":                           {drives: []Drive{diverged}, want: Wait, claim: "c"},
+		"alone, diverged, late":                     {drives: []Drive{diverged}, when: late, want: Lift},
+		"alone, a spare":                            {drives: []Drive{on("c", 50, "01-")}, when: late, want: Nothing, claim: "c"},
+		"two clones alone, the fresher":             {drives: []Drive{on("d", 60, "0123"), on("c", 50, "0123")}, clones: 2, when: late, want: Lift, claim: "c"},
 		"ahead, beside a clone that ran alone": {
 			drives: []Drive{on("p", 100, "012-"), on("q", 100, "012-"), on("c", 104, "--2-"), on("d", 400, "---3")}, in: "pq", clones: 2,
 			want: Lift, claim: "d",
@@ -161,7 +173,7 @@ func TestDecide(t *testing.T) {
 		},
 	} {
 		f := Facts{State: test.state, In: map[string]bool{}, Lifted: map[md.UUID]bool{}, Waits: test.when != start}
-		f.Late, f.Never = test.when == late, test.when == never
+		f.Late, f.Never = strings.HasPrefix(test.when, late), strings.HasSuffix(test.when, never)
 		f.Conf = config.Array{Name: "root", Clones: []md.UUID{{3}, {4}}[:max(test.clones, 1)]}
 		f.Drives = test.drives
 		for _, n := range test.in {

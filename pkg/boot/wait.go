@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,13 +74,24 @@ func (b *Boot) settle(ctx context.Context) error {
 	return nil
 }
 
-// timing says whether the primaries of f's array were waited for long enough, and begins the wait where a clone is here.
-// now ends it.
+// bottom is init-bottom: what can be started from its own disks is, also if the root file system does not need it, as in the
+// real root nobody starts an array that mdadm has begun with here.
+func (b *Boot) bottom(ctx context.Context) error {
+	errs := []error{b.release(ctx)}
+	pending, err := b.step(ctx, true, false)
+	errs = append(errs, err)
+	if pending && !b.held() {
+		errs = append(errs, b.look(ctx))
+	}
+	return errors.Join(append(errs, b.dropAll())...)
+}
+
+// timing says whether the primaries of f's array were waited for long enough, and begins the wait where there is something to
+// wait for. now ends it.
 func (b *Boot) timing(f *Facts, now bool) error {
 	patience, ok := b.patience(f.Conf)
-	f.Never = !ok
-	clone := slices.ContainsFunc(f.Drives, func(d Drive) bool { return f.Conf.HasClone(d.Super.Device) })
-	if !f.Waits || f.Never || !clone {
+	f.Never = !ok || b.stage == stageBottom
+	if v := look(*f); !v.waits(*f) {
 		return nil
 	}
 	if f.Late = now; now {
