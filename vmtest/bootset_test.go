@@ -80,6 +80,10 @@ var bootCases = []bootCase{
 		on: toolsOnly,
 	},
 	{
+		name: "later clone, a primary missing, diverged", state: "diverged", disks: []string{"p1"}, late: []string{"clone"},
+		await: "/scripts/local-block ... done.", args: []string{"mdclone.wait=5"}, data: "current", array: "0--", on: toolsOnly,
+	},
+	{
 		name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
 		data: "old", array: "--2", wrote: true,
 	},

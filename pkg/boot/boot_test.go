@@ -3,9 +3,13 @@ package boot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -247,6 +251,79 @@ func TestStaleClaim(t *testing.T) {
 			t.Errorf("holder(%q) = %d, %q, %v; want 0", text, pid, drive, err)
 		}
 	}
+}
+
+// TestReturnedClone: what is held when a drive comes back under another name is of no use any more; what somebody let go is
+// left to them.
+func TestReturnedClone(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	clone := Drive{"none-such", &md.Superblock{Device: md.UUID{3}}}
+	claim := func(stage, held string) (ended, tried bool) {
+		t.Helper()
+		holder := exec.CommandContext(t.Context(), "sleep", "3600")
+		if err := holder.Start(); err != nil {
+			t.Fatal(err)
+		}
+		proc := filepath.Join(b.Root, "proc", strconv.Itoa(holder.Process.Pid))
+		if err := errors.Join(os.MkdirAll(proc, 0o755), os.WriteFile(proc+"/cmdline", []byte("x\x00boot\x00hold\x00"), 0o644),
+			b.mark(claimMark+clone.Super.Device.Dashed(), fmt.Sprintf("%d %s\n", holder.Process.Pid, held))); err != nil {
+			t.Fatal(err)
+		}
+		b.stage = stage
+		tried = b.claim(config.Array{}, clone) != nil // there is no such node
+		if err := b.claim(config.Array{}, clone); (err != nil) != tried {
+			t.Errorf("claim() again = %v", err)
+		}
+		_ = holder.Process.Signal(syscall.SIGTERM)
+		_ = holder.Wait()
+		status, ok := holder.ProcessState.Sys().(syscall.WaitStatus)
+		return ok && status.Signal() == syscall.SIGKILL, tried
+	}
+	if ended, tried := claim(stageBlock, "old-name"); !ended || !tried {
+		t.Errorf("back under another name: the old holder ended %v, the new tried %v; want both", ended, tried)
+	}
+	if err := os.MkdirAll(b.FS.Path("class/block/none-such"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if ended, tried := claim(stageBlock, clone.Name); ended || tried {
+		t.Errorf("held: the holder ended %v, another tried %v; want neither", ended, tried)
+	}
+	// the holder has ended
+	b.stage = stageStart
+	if err := b.claim(config.Array{}, clone); err != nil {
+		t.Errorf("let go, and an event: claim() = %v; want nothing", err)
+	}
+	b.stage = stageBlock
+	if err := os.RemoveAll(filepath.Join(b.Root, "proc")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.claim(config.Array{}, clone); err == nil {
+		t.Error("let go, and another stage: claim() does nothing")
+	}
+}
+
+// TestClaims: an event's clone is held in the initramfs alone, once all devices of the first moment were seen, and not while
+// the clone is made.
+func TestClaims(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	claims := func(want bool, when string) {
+		t.Helper()
+		if got := b.claims(); got != want {
+			t.Errorf("%s: claims() = %v; want %v", when, got, want)
+		}
+	}
+	claims(false, "before init-premount")
+	if err := b.mark(premount, ""); err != nil {
+		t.Fatal(err)
+	}
+	claims(true, "after it")
+	b.params.backup = true
+	claims(false, "in a backup")
+	b.params.backup = false
+	if err := os.Remove(filepath.Join(b.Root, config.EarlyMark)); err != nil {
+		t.Fatal(err)
+	}
+	claims(false, "in the running system")
 }
 
 // TestLiftFails: the clone is left without guard, for the distribution's own last resort, and login tells.

@@ -25,7 +25,13 @@ const claimMark = "claim-"
 // the initramfs. The descriptor must be that process's alone: two openers would be one too many when it is dropped.
 func (b *Boot) claim(conf config.Array, c Drive) error {
 	name := claimMark + c.Super.Device.Dashed()
-	if pid, _, err := b.holder(name); err == nil && pid > 0 {
+	pid, drive, err := b.holder(name)
+	switch known := err == nil; {
+	case known && pid > 0 && b.FS.Exists("class/block", drive):
+		return nil
+	case known && pid > 0: // the drive is back under another name, and what is held is gone
+		_ = unix.Kill(pid, unix.SIGKILL)
+	case known && drive == c.Name && b.stage == stageStart: // somebody let it go, and works on it: events are of that
 		return nil
 	}
 	path := md.NodePath(c.Name)

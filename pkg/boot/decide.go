@@ -28,6 +28,7 @@ type Facts struct {
 	// Waits says that this is a stage that may hold clones and wait: in the initramfs, after the devices of the first
 	// moment have been seen. Elsewhere only what is certain is done.
 	Waits bool
+	Holds bool // this is a stage that may hold clones, though it may not wait
 	Late  bool // the primaries were waited for long enough
 	Never bool // the clone alone is never started
 }
@@ -61,7 +62,7 @@ type Decision struct {
 func Decide(f Facts) Decision {
 	v := look(f)
 	d := Decision{}
-	if f.Waits {
+	if f.Waits || f.Holds {
 		d.Claim = v.unclaimed
 	}
 	switch {

@@ -43,7 +43,7 @@ func TestDecide(t *testing.T) {
 	stale, attached := on("c", 50, "012"), on("c", 100, "012") //
 	diverged := on("c", 400, "--2")                            //
 	// beside the stage that waits, in time
-	const start, late, never, lateNever = "start stage", "late", "never", "late, never"
+	const start, late, never, lateNever, holds = "start stage", "late", "never", "late, never", "start stage, held"
 	for name, test := range map[string]struct {
 		drives []Drive
 		in     string // kernel names of the members of the kernel's array
@@ -68,6 +68,7 @@ func TestDecide(t *testing.T) {
 		"attached, one event apart":               {drives: []Drive{on("p", 99, "012"), ql, attached}, in: "pq", want: Start, claim: "c"},
 		"attached, cut in its sync":               {drives: []Drive{pl, ql, on("c", 100, "012~")}, in: "pq", want: Start, claim: "c"},
 		"attached, cut in its sync, alone":        {drives: []Drive{on("c", 100, "012~")}, when: late, want: Nothing, claim: "c"},
+		"an event of the clone":                   {drives: []Drive{diverged}, when: holds, want: Nothing, claim: "c"},
 		"attached, then unplugged":                {drives: []Drive{pl, ql}, in: "pq", when: start, want: Start},
 		"attached, then run alone without more":   {drives: []Drive{pl, ql, on("c", 90, "--2")}, in: "pq", want: Start, claim: "c"},
 		"attached, a primary is not in yet":       {drives: []Drive{pl, ql, attached}, in: "p", when: start, want: Nothing},
@@ -172,7 +173,7 @@ func TestDecide(t *testing.T) {
 			drives: []Drive{on("p", 40, "01-"), on("c", 90, "-12")}, in: "p", when: late, want: Lift,
 		},
 	} {
-		f := Facts{State: test.state, In: map[string]bool{}, Lifted: map[md.UUID]bool{}, Waits: test.when != start}
+		f := Facts{State: test.state, In: map[string]bool{}, Lifted: map[md.UUID]bool{}, Waits: !strings.HasPrefix(test.when, start), Holds: test.when == holds}
 		f.Late, f.Never = strings.HasPrefix(test.when, late), strings.HasSuffix(test.when, never)
 		f.Conf = config.Array{Name: "root", Clones: []md.UUID{{3}, {4}}[:max(test.clones, 1)]}
 		f.Drives = test.drives

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
@@ -32,7 +33,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
 			continue
 		}
-		f.Waits = waits
+		f.Waits, f.Holds = waits, b.claims()
 		if err := b.timing(&f, late); err != nil {
 			errs = append(errs, err)
 		}
@@ -66,6 +67,12 @@ func (b *Boot) confs() []config.Array {
 		}
 	}
 	return confs
+}
+
+// claims tells whether a clone that an event shows is held at once: in the initramfs, where mdadm may be run any moment, but
+// not while its clone is being made.
+func (b *Boot) claims() bool {
+	return exists(filepath.Join(b.Root, config.EarlyMark)) && exists(b.file(premount)) && !b.held()
 }
 
 func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, d Decision) error {
