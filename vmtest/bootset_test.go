@@ -16,6 +16,7 @@ type bootCase struct {
 	state string   // of the disks, see states
 	disks []string // serials, in the order in which the machine sees them
 	late  []string // serials that are plugged in while they are waited for
+	later []string // serials that are plugged in when the product then waits
 	await string   // the console's words that begin this; "" for those of the product's wait
 	enter bool     // the wait for primaries is ended at the console
 	args  []string // kernel parameters
@@ -80,8 +81,13 @@ var bootCases = []bootCase{
 		on: toolsOnly,
 	},
 	{
+		name: "later clone, still later primaries, diverged", state: "diverged", late: []string{"clone"}, later: []string{"p1", "p2"},
+		await: "Begin: Running /scripts/local-block", args: []string{"mdclone.wait=300"}, data: "current", array: "01-", on: toolsOnly,
+	},
+	{
+		// after a delay initramfs-tools runs mdadm some thirty times without anything between
 		name: "later clone, a primary missing, diverged", state: "diverged", disks: []string{"p1"}, late: []string{"clone"},
-		await: "/scripts/local-block ... done.", args: []string{"mdclone.wait=5"}, data: "current", array: "0--", on: toolsOnly,
+		await: "/scripts/local-block ... done.", args: []string{"rootdelay=30"}, data: "current", array: "0--", on: toolsOnly,
 	},
 	{
 		name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
@@ -147,10 +153,18 @@ func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[str
 				t.Fatal(err)
 			}
 		}
-		for _, serial := range c.late {
-			if err := r.Attach(r.Context(), disks[serial]); err != nil {
+		attach := func(serials []string) {
+			for _, serial := range serials {
+				if err := r.Attach(r.Context(), disks[serial]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if attach(c.late); len(c.later) > 0 {
+			if err := r.AwaitConsole(r.Context(), waiting); err != nil {
 				t.Fatal(err)
 			}
+			attach(c.later)
 		}
 	}
 	r.unlock(base)
@@ -203,7 +217,7 @@ func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 	if len(c.args) == 0 && strings.Contains(r.Must("dmesg"), waiting) {
 		t.Error("it waited for primaries; want it to start at once")
 	}
-	if !c.wrote && slices.Contains(c.disks, vm.CloneSerial) {
+	if !c.wrote && slices.Contains(slices.Concat(c.disks, c.late), vm.CloneSerial) {
 		// whatever it is, nothing holds it any more
 		if got := r.Try("mdclone-early", "check", "root", "/dev/"+base.Layout.Node(r.name(vm.CloneSerial))); strings.Contains(got.Stderr, "in use") {
 			t.Errorf("check: %s", got.Stderr)

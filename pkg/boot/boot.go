@@ -107,8 +107,7 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 	case stage == stageWait:
 		return b.wait(ctx)
 	case stage == stageBlock:
-		_, err = b.step(ctx, true, b.endOfBlock())
-		return errors.Join(err, b.release(ctx))
+		return errors.Join(b.block(ctx), b.release(ctx))
 	case stage == stageBottom:
 		return b.bottom(ctx)
 	}

@@ -94,10 +94,13 @@ func TestTiming(t *testing.T) {
 	look(false, false)
 	up += 19 * time.Second
 	look(false, false)
-	look(true, true)
-	look(false, false)
 	up += time.Second
 	look(true, false)
+	b.params.wait = "600" // the next stage looks again
+	look(false, false)
+	look(true, true)
+	look(true, false)
+	b.params.wait = ""
 	// where the clone alone is never started, its primaries are waited for all the same, once one is in
 	b.params.wait = "never"
 	never := facts()

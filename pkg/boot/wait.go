@@ -74,6 +74,18 @@ func (b *Boot) settle(ctx context.Context) error {
 	return nil
 }
 
+// block is local-block: it only looks, until the initramfs is about to give up. What is left then of a wait, for what was first
+// seen after init-premount, is waited for here. initramfs-tools looks for the root device once more afterwards: it has taken
+// the time before.
+func (b *Boot) block(ctx context.Context) error {
+	pending, err := b.step(ctx, true, false)
+	if !pending || !b.endOfBlock() || b.held() {
+		return err
+	}
+	b.stage = stageWait
+	return errors.Join(err, b.look(ctx))
+}
+
 // bottom is init-bottom: what can be started from its own disks is, also if the root file system does not need it, as in the
 // real root nobody starts an array that mdadm has begun with here.
 func (b *Boot) bottom(ctx context.Context) error {
@@ -86,6 +98,9 @@ func (b *Boot) bottom(ctx context.Context) error {
 	return errors.Join(append(errs, b.dropAll())...)
 }
 
+// longAgo is a start of a wait that is over, whatever the patience.
+const longAgo = -time.Hour
+
 // timing says whether the primaries of f's array were waited for long enough, and begins the wait where there is something to
 // wait for. now ends it.
 func (b *Boot) timing(f *Facts, now bool) error {
@@ -94,16 +109,16 @@ func (b *Boot) timing(f *Facts, now bool) error {
 	if v := look(*f); !v.waits(*f) {
 		return nil
 	}
-	if f.Late = now; now {
-		return nil
-	}
 	// on any error the wait is over: better an early boot than none
 	f.Late = true
+	name := "waiting-" + f.Conf.UUID.Dashed()
+	if now { // for the stages that follow too
+		return b.mark(name, strconv.FormatInt(int64(longAgo), 10))
+	}
 	up, err := b.Uptime()
 	if err != nil {
 		return err
 	}
-	name := "waiting-" + f.Conf.UUID.Dashed()
 	text, err := os.ReadFile(b.file(name))
 	if errors.Is(err, os.ErrNotExist) {
 		if err = b.mark(name, strconv.FormatInt(int64(up), 10)); err == nil {
