@@ -70,11 +70,6 @@ var layouts = []layoutCase{
 			{name: "power cut, clone first", state: "cut", disks: []string{"clone", "p1"}, data: "current", array: "0-", on: never},
 			{name: "stale, first", state: "stale", disks: []string{"clone", "p1"}, data: "current", array: "0-", on: never},
 			{
-				// it lists the clone, or is it a second primary that is missing?
-				name: "power cut, clone unplugged", state: "cut", disks: []string{"p1"}, args: []string{"mdclone.wait=2"},
-				data: "current", array: "0-", on: firstSuite,
-			},
-			{
 				name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
 				data: "old", array: "-1", wrote: true, on: never,
 			},

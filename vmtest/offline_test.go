@@ -232,7 +232,7 @@ func (r offline) outcome(t *testing.T, c offlineCase) (o told) {
 	if c.why != "" && !slices.ContainsFunc(o.Reasons, func(why report.Reason) bool { return why.Code == c.why }) {
 		t.Errorf("the reasons are %+v; want %s", o.Reasons, c.why)
 	}
-	if len(o.Reasons) > 0 && !strings.Contains(r.Console(), o.Reasons[0].Text) {
+	if c.why != "" && len(o.Reasons) > 0 && !strings.Contains(r.Console(), o.Reasons[0].Text) {
 		t.Errorf("the console does not give the reason %q", o.Reasons[0].Text)
 	}
 	if told := r.Must("mdclone-early", "boot", "report"); c.why != "" && len(o.Reasons) > 0 && !strings.Contains(told, o.Reasons[0].Text) {

@@ -109,7 +109,7 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 	case stage == stageBlock:
 		return errors.Join(b.block(ctx), b.release(ctx))
 	case stage == stageBottom:
-		return b.bottom(ctx)
+		return errors.Join(b.dropAll(), b.release(ctx))
 	}
 	return fmt.Errorf("boot: there is no stage %q", args[0])
 }

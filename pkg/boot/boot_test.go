@@ -101,21 +101,6 @@ func TestTiming(t *testing.T) {
 	look(true, true)
 	look(true, false)
 	b.params.wait = ""
-	// where the clone alone is never started, its primaries are waited for all the same, once one is in
-	b.params.wait = "never"
-	never := facts()
-	if err := b.timing(never, false); err != nil || never.Late || !never.Never {
-		t.Errorf("never, alone: %+v, %v; want it not to be late", never, err)
-	}
-	never.Drives, never.In = append(never.Drives, Drive{"p", &md.Superblock{RaidDisks: 2, Roles: []uint16{0, 1}}}), map[string]bool{"p": true}
-	if err := b.timing(never, false); err != nil || !never.Late || !never.Never {
-		t.Errorf("never, a primary in: %+v, %v; want it to be late", never, err)
-	}
-	b.params.wait, b.stage = "", stageBottom
-	if f := facts(); b.timing(f, false) != nil || !f.Never {
-		t.Error("at init-bottom a clone alone could be started")
-	}
-	b.stage = ""
 	b.Uptime = func() (time.Duration, error) { return 0, errors.New("no clock") }
 	f := facts()
 	if err := b.timing(f, false); err == nil || !f.Late {

@@ -74,7 +74,7 @@ func Decide(f Facts) Decision {
 		d.Do, d.Why = Start, "all its own disks are here; its absent clone is listed, as the array ended with it attached"
 	case f.Waits && f.Late:
 		d.late(v, f)
-	case v.waits(f):
+	case f.Waits && !f.Never && len(v.unlifted) > 0:
 		if d.Do, d.Why = Wait, v.missing(f); v.torn {
 			d.Why = v.whyAhead + ": unplug what is not to be started"
 		}
@@ -95,20 +95,11 @@ func (d *Decision) late(v view, f Facts) {
 	case v.clone == nil:
 	case v.ahead: // torn or not: from the old disks it would lose what went on, and what is lifted is all that is written
 		d.lift(*v.clone, v.whyAhead+v.among)
-	case f.Never && v.newer:
-		d.Why = "the disks that are here left the array before the clone was last synced, which is not started alone"
-	case f.Never:
 	case v.newer:
 		d.lift(*v.clone, "the disks that are here left the array before the clone was last synced"+v.among)
 	default:
 		d.lift(*v.clone, "none of the machine's own disks that could start it is here"+v.among)
 	}
-}
-
-// waits tells whether there is anything to wait for: a clone is here, or is listed and keeps mdadm from starting the array
-// as much as a missing disk does. If the clone alone is never started, only where mdadm has taken a primary.
-func (v *view) waits(f Facts) bool {
-	return f.Waits && (len(v.unlifted) > 0 && (v.in || !f.Never) || v.in && !v.complete && (v.listed || v.unsure))
 }
 
 func (d *Decision) lift(c Drive, why string) { d.Do, d.Clone, d.Why = Lift, c, why }
@@ -126,7 +117,6 @@ type view struct {
 	in                  bool    // that one is in the kernel's array
 	complete            bool    // every primary that the array lists is in the kernel's array
 	listed              bool    // the array lists a clone's slot
-	unsure              bool    // it lists a slot that is a clone's or a primary's
 	ahead               bool    // the clone holds the newest copy
 	torn                bool    // so does another one, and they went on without each other
 	newer               bool    // the clone is newer than those primaries that are here
@@ -192,11 +182,12 @@ func (v *view) compare() {
 	}
 	switch {
 	case len(ahead) > 0:
+		if last := outlasting(ahead); len(last) > 0 {
+			ahead = last
+		}
 		v.choose(ahead)
 		v.ahead, v.whyAhead = true, why[v.clone.Name]
-		v.torn = slices.ContainsFunc(ahead, func(c Drive) bool {
-			return c.Name != v.clone.Name && !(c.Super.Lists(v.clone.Super) && v.clone.Super.Lists(c.Super))
-		})
+		v.torn = slices.ContainsFunc(ahead, func(c Drive) bool { return c.Name != v.clone.Name && !c.Super.Lists(v.clone.Super) })
 		if v.torn {
 			v.whyAhead = "the array went on on more than one clone, without each other (" + names(ahead) + ")"
 		}
@@ -206,6 +197,13 @@ func (v *view) compare() {
 	default:
 		v.choose(fit)
 	}
+}
+
+// outlasting are those clones after which the array did not go on on another one, which they list and which lists them no more.
+func outlasting(clones []Drive) []Drive {
+	return slices.DeleteFunc(slices.Clone(clones), func(c Drive) bool {
+		return slices.ContainsFunc(clones, func(d Drive) bool { return c.Super.Lists(d.Super) && !d.Super.Lists(c.Super) })
+	})
 }
 
 // isAhead says why a clone holds the newest copy, if it does.
@@ -279,7 +277,7 @@ func (v *view) count(f Facts) {
 		return
 	}
 	v.complete = true
-	clones, unsure := v.cloneSlots(f, a.Super)
+	clones := v.cloneSlots(f, a.Super)
 	for slot, on := range a.Super.ActiveSlots() {
 		switch {
 		case !on:
@@ -289,18 +287,20 @@ func (v *view) count(f Facts) {
 			return p.Super.Slot() == slot && a.Super.Lists(p.Super) && f.In[p.Name]
 		}):
 			v.complete = false
-			v.unsure = v.unsure || unsure[slot]
 		}
 	}
 }
 
 // cloneSlots are those that a lists for clones. One that is away says nothing itself: adopt gives clones the last slots. With
-// one slot besides them that could be a second primary's as well, if the array has not been grown yet: that is unsure.
-func (v *view) cloneSlots(f Facts, a *md.Superblock) (clones, unsure map[int]bool) {
-	taken, away := map[int]bool{}, len(f.Conf.Clones)
-	clones, unsure = map[int]bool{}, map[int]bool{}
+// one slot besides them that could be a second primary's as well, if the array has not been grown yet: nothing is guessed.
+func (v *view) cloneSlots(f Facts, a *md.Superblock) map[int]bool {
+	taken, clones := map[int]bool{}, map[int]bool{}
 	for _, p := range v.primaries {
 		taken[p.Super.Slot()] = true
+	}
+	away := len(f.Conf.Clones)
+	if int(a.RaidDisks)-away < 2 {
+		away = 0
 	}
 	for _, c := range v.clones {
 		if c.Super.Slot() >= 0 {
@@ -310,17 +310,13 @@ func (v *view) cloneSlots(f Facts, a *md.Superblock) (clones, unsure map[int]boo
 			clones[c.Super.Slot()] = true
 		}
 	}
-	which := clones
-	if int(a.RaidDisks)-len(f.Conf.Clones) < 2 {
-		which = unsure
-	}
 	for slot := int(a.RaidDisks) - 1; slot >= int(a.RaidDisks)-len(f.Conf.Clones) && away > 0; slot-- {
 		if !taken[slot] && !clones[slot] {
-			which[slot] = true
+			clones[slot] = true
 			away--
 		}
 	}
-	return clones, unsure
+	return clones
 }
 
 // missing says what is here and what is waited for.
@@ -328,9 +324,5 @@ func (v *view) missing(f Facts) string {
 	if len(v.primaries) == 0 {
 		return fmt.Sprintf("of array %s only its clone is here (%s)", f.Conf.Name, names(v.clones))
 	}
-	text := fmt.Sprintf("of array %s not all of its own disks are here (only %s)", f.Conf.Name, names(v.primaries))
-	if v.unsure {
-		text += ", unless it is its clone that is missing"
-	}
-	return text
+	return fmt.Sprintf("of array %s not all of its own disks are here (only %s)", f.Conf.Name, names(v.primaries))
 }

@@ -87,6 +87,9 @@ func DecideGathering(f Facts, found []md.Found, release string) Gathering {
 	return g
 }
 
+// gatherPatience is how long disks are waited for where the configuration says that a clone alone is never started.
+const gatherPatience = 20 * time.Second
+
 // Gather assembles the configured arrays in a rescue system, as DecideGathering says, so that nothing is written before
 // somebody asks for it. If it is patient, it waits for disks as long as a boot would; Enter on a console ends that. lacking
 // are the arrays that it has put together without one of their disks.
@@ -131,7 +134,10 @@ func Gather(ctx context.Context, b *Boot, patient bool) (lacking []string, err e
 			return nil, err
 		}
 		for _, conf := range confs {
-			wait, _ := b.patience(conf)
+			wait, ok := b.patience(conf)
+			if !ok {
+				wait = gatherPatience
+			}
 			g, err := b.gather(ctx, conf, found, release, skip || time.Since(begin) >= wait)
 			if err != nil {
 				b.failed(fmt.Errorf("%s: %w", conf.Name, err))

@@ -96,10 +96,7 @@ func parseCloneWait(text string) (time.Duration, error) {
 	return cloneWaitDefault, fmt.Errorf("%q is no number of seconds from 0 to %d", text, int(cloneWaitMost.Seconds()))
 }
 
-// neverPatience is how long the others are waited for where one is missing, and the clone alone is never started.
-const neverPatience = 20 * time.Second
-
-// patience is how long the primaries of an array are waited for; ok is false where the clone alone is never started.
+// patience is how long the primaries of an array are waited for; ok is false for never.
 func (b *Boot) patience(conf config.Array) (d time.Duration, ok bool) {
 	seconds, ok := conf.BootWait.Seconds()
 	switch b.params.wait {
@@ -109,9 +106,6 @@ func (b *Boot) patience(conf config.Array) (d time.Duration, ok bool) {
 	default:
 		n, err := strconv.Atoi(b.params.wait)
 		seconds, ok = n, err == nil
-	}
-	if !ok && seconds == 0 {
-		return neverPatience, false
 	}
 	return time.Duration(seconds) * time.Second, ok
 }

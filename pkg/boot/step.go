@@ -38,12 +38,6 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			errs = append(errs, err)
 		}
 		d := Decide(f)
-		if b.stage == stageBottom { // nothing is held any more, and no clone taken
-			if d.Claim = nil; d.Do == Lift {
-				d.Do = Nothing
-				b.once("array %s is not started: %s", conf.Name, d.Why)
-			}
-		}
 		pending = pending || d.Do == Wait
 		if err := b.carryOut(ctx, conf, array, d); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
@@ -82,7 +76,7 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 	}
 	switch d.Do {
 	case Wait:
-		if b.stage == stageBlock { // it only looks, again and again
+		if b.stage != stageWait { // the others only look, again and again
 			break
 		}
 		b.once("%s; waiting %s; Enter on the console ends that", d.Why, b.waitText(conf))

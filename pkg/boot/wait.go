@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,27 +87,16 @@ func (b *Boot) block(ctx context.Context) error {
 	return errors.Join(err, b.look(ctx))
 }
 
-// bottom is init-bottom: what can be started from its own disks is, also if the root file system does not need it, as in the
-// real root nobody starts an array that mdadm has begun with here.
-func (b *Boot) bottom(ctx context.Context) error {
-	errs := []error{b.release(ctx)}
-	pending, err := b.step(ctx, true, false)
-	errs = append(errs, err)
-	if pending && !b.held() {
-		errs = append(errs, b.look(ctx))
-	}
-	return errors.Join(append(errs, b.dropAll())...)
-}
-
 // longAgo is a start of a wait that is over, whatever the patience.
 const longAgo = -time.Hour
 
-// timing says whether the primaries of f's array were waited for long enough, and begins the wait where there is something to
-// wait for. now ends it.
+// timing says whether the primaries of f's array were waited for long enough, and begins the wait where a clone is here.
+// now ends it.
 func (b *Boot) timing(f *Facts, now bool) error {
 	patience, ok := b.patience(f.Conf)
-	f.Never = !ok || b.stage == stageBottom
-	if v := look(*f); !v.waits(*f) {
+	f.Never = !ok
+	clone := slices.ContainsFunc(f.Drives, func(d Drive) bool { return f.Conf.HasClone(d.Super.Device) })
+	if !f.Waits || f.Never || !clone {
 		return nil
 	}
 	// on any error the wait is over: better an early boot than none
