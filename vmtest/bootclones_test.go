@@ -52,6 +52,7 @@ func TestBootTwoClones(t *testing.T) {
 		down(r)
 
 		r = up(nil, "second")
+		r.Script("mdadm --wait /dev/md0 || true") // the power was cut
 		r.early(0, "attach", "root")
 		r.Script("mdadm /dev/md0 --fail /dev/" + r.name("p1") + "; mdadm /dev/md0 --fail /dev/" + r.name("p2") + "; echo newest > " + vm.Generation)
 		down(r)
