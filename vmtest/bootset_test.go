@@ -85,11 +85,6 @@ var bootCases = []bootCase{
 		await: "Begin: Running /scripts/local-block", args: []string{"mdclone.wait=300"}, data: "current", array: "01-", on: toolsOnly,
 	},
 	{
-		// after a delay initramfs-tools runs mdadm some thirty times without anything between
-		name: "later clone, a primary missing, diverged", state: "diverged", disks: []string{"p1"}, late: []string{"clone"},
-		await: "/scripts/local-block ... done.", args: []string{"rootdelay=30"}, data: "current", array: "0--", on: toolsOnly,
-	},
-	{
 		name: "alone, stale", state: "stale", disks: []string{"clone"}, enter: true, args: []string{"mdclone.wait=600"},
 		data: "old", array: "--2", wrote: true,
 	},
