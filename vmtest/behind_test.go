@@ -4,6 +4,7 @@ package vmtest
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 
 	"mdclone/vmtest/vm"
@@ -56,12 +57,25 @@ func (r *rig) resyncs(t *testing.T) {
 	r.backTo(s)
 	r.sh(`echo 1 > /proc/sys/dev/raid/speed_limit_min; echo 1 > /proc/sys/dev/raid/speed_limit_max
 		up /dev/vda /dev/vdb /dev/vdc; [ "$(cat $M/degraded)" = 0 ]; until [ "$(action)" = resync ]; do sleep 0.05; done`)
-	if p, err = r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "detach", "--json"}}); err != nil {
+	detaching := func() *vm.Process {
+		p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "detach", "--json"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.AwaitStderr(r.Context(), "waiting until its own disks are equal"); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p = detaching()
+	if err := p.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.AwaitStderr(r.Context(), "waiting until its own disks are equal"); err != nil {
-		t.Fatal(err)
+	if got := r.ended(p, 130); !got.Attached {
+		t.Errorf("interrupted: %+v; want it still attached: it is no clone yet", got)
 	}
+	r.sh(`[ "$(action)" = resync ]; grep -q in_sync $M/dev-vdc/state`)
+	p = detaching()
 	r.sh(`[ "$(action)" = resync ]; [ -e $M/dev-vdc ]
 		echo 200000 > /proc/sys/dev/raid/speed_limit_max; echo 1000 > /proc/sys/dev/raid/speed_limit_min`)
 	r.ended(p, 0)

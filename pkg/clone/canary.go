@@ -70,14 +70,21 @@ func (s *session) markEnds(n uint64) (md.Chunks, error) {
 	none, ends := md.NewChunks(n), md.NewChunks(n)
 	ends.Add(0)
 	ends.Add(n - 1)
-	clean, err := s.Array.Read("resync_start")
-	if err == nil {
-		err = s.whenIdle(func() error { return s.mark(context.Background(), ends) })
-	}
+	clean, marking := "", false
+	err := s.whenIdle(func() (err error) {
+		if clean, err = s.Array.Read("resync_start"); err != nil {
+			return err
+		}
+		marking = true
+		return s.mark(context.Background(), ends)
+	})
 	if err == nil {
 		return ends, nil
 	}
 	s.env.Log.Warnf("the ends of %s could not be marked (%v): that it was shrunk and grown again would not be seen", s.Array.Name, err)
+	if !marking {
+		return none, nil
+	}
 	if now, err := s.Array.Read("resync_start"); err != nil || now != clean {
 		return none, errors.Join(fmt.Errorf("resync_start of %s is left at %q and was %q", s.Array.Name, now, clean), err)
 	}

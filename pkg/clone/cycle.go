@@ -160,14 +160,16 @@ func (s *session) bringIn(ctx context.Context) error {
 	}
 	m, in := state.Member(s.drive.Name)
 	if in = in && !m.Has("faulty"); in {
-		s.slot, s.inside = m.Slot, true
+		s.slot, s.result.Attached = m.Slot, true
 		if x, err := s.env.entry(s.drive.Member.Super.Device); err == nil && x != nil {
 			s.before = x.Events // as it left the last time, before it was let in
 		}
-		if !m.InSync() { // it may wait for what comes after the range
-			err = s.openRange()
-		} else {
+		if m.InSync() { // an interrupt leaves it in: it is no clone before their end
 			err = s.equalPrimaries(ctx)
+			s.inside = err == nil
+		} else { // it may wait for what comes after the range
+			s.inside = true
+			err = s.openRange()
 		}
 		if err != nil {
 			return err

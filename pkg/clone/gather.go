@@ -25,6 +25,7 @@ type Target struct {
 	absent  error     // why there is no Array; nil if there is
 	changed []tunable // what tune has changed
 	guard   *guard    // makes a read-only array writable if we die
+	doubted bool      // a clone of it is to be compared in full
 }
 
 // Drive is a clone drive that was found.

@@ -132,7 +132,12 @@ func outdatedByLedger(f Facts) (Verdict, bool) {
 	if f.Ledger == nil || f.Ledger.Attached {
 		return Verdict{}, false
 	}
-	gone, kept := "", false
+	gone, _ := f.canary()
+	return refuse(Outdated, "canary", "%s", gone).needsFullCopy(), gone != ""
+}
+
+// canary looks for it on every primary's disk: why it is gone from one, "" from none, and whether one has it.
+func (f Facts) canary() (gone string, kept bool) {
 	for _, p := range f.Primaries {
 		if p.Bitmap == nil {
 			continue
@@ -143,11 +148,18 @@ func outdatedByLedger(f Facts) (Verdict, bool) {
 			kept = true
 		}
 	}
-	if gone != "" && kept { // of one that was let in again, all pages are written within two ticks (md-bitmap.c, md_bitmap_write_all)
-		return refuse(Unsuitable, "unsettled", "the bitmaps on the disks of its primaries differ: one of them was let in a moment ago").
-			hint("run this again in a minute"), true
+	return gone, kept
+}
+
+// unsettled are bitmaps that do not agree: of a primary that was let in again, all pages are written within two ticks
+// (drivers/md/md-bitmap.c, md_bitmap_write_all, Linux 6.12).
+func unsettled(f Facts) (Verdict, bool) {
+	if f.Ledger == nil || f.Ledger.Attached {
+		return Verdict{}, false
 	}
-	return refuse(Outdated, "canary", "%s", gone).needsFullCopy(), gone != ""
+	gone, kept := f.canary()
+	return refuse(Unsuitable, "unsettled", "the bitmaps on the disks of its primaries differ: one of them was let in a moment ago").
+		hint("run this again in a minute"), gone != "" && kept
 }
 
 func touchedElsewhere(f Facts) (Verdict, bool) {

@@ -38,13 +38,15 @@ func (s *session) ready(ctx context.Context) error {
 			Hint("wait until /proc/mdstat shows no resync or check, then run this again")
 	}
 	if state.ArrayState == "read-auto" {
-		// how Debian starts arrays: until the first write nothing is synced either
-		if err := s.Array.Write("active", "array_state"); err != nil {
+		if err := s.activate(); err != nil {
 			return err
 		}
 	}
 	return s.equalPrimaries(ctx)
 }
+
+// activate ends how Debian starts arrays: until the first write nothing is synced either.
+func (s *session) activate() error { return s.Array.Write("active", "array_state") }
 
 // equalPrimaries waits for the end of a resync, which makes the array's own disks equal after a crash: a clone that leaves, or
 // is copied to, before that may be neither's. md calls all of them in sync meanwhile.
@@ -67,19 +69,23 @@ func (s *session) equalPrimaries(ctx context.Context) error {
 		switch {
 		case from == "none" && action != "resync":
 			return nil
-		case action == "resync":
+		case action != "idle" && action != "frozen": // 6.1 recovers before it resyncs
 			idleSince = time.Time{}
 		case idleSince.IsZero():
 			idleSince = s.env.Now()
 		case s.env.Now().Sub(idleSince) > patience:
 			return report.Fail(report.Refused, "busy", "%s must be resynced first, and is not (sync_action is %s)", s.Array.Name, action).
-				Hint("mdadm --readwrite %s, then wait until /proc/mdstat shows no resync", s.Array.Path())
+				Hint("echo idle > /sys/block/%s/md/sync_action, then wait until /proc/mdstat shows no resync", s.Array.Name)
 		}
 		if !said {
 			s.env.Log.Infof("%s: waiting until its own disks are equal", s.Array.Name)
 			s.env.Progress.Start("resync of " + s.Array.Name)
 			defer s.env.Progress.Done()
-			if err := s.openRange(); err != nil {
+			state, err := s.Array.Read("array_state")
+			if err == nil && state == "read-auto" {
+				err = s.activate()
+			}
+			if err = errors.Join(err, s.openRange()); err != nil {
 				return err
 			}
 		}
@@ -190,15 +196,17 @@ func (s *session) expectAttached() (before *Entry, err error) {
 	return before, s.env.record(x)
 }
 
-// recordStay notes that the drive is in the array by a join of ours.
+// recordStay notes that the drive is in the array by a join of ours, or is as good as that.
 func (s *session) recordStay() error {
 	x, err := s.env.entry(s.drive.Member.Super.Device)
 	if err != nil || x == nil {
 		return err
 	}
-	if x.Joined, err = s.env.stay(s.Array, s.drive.Name); err != nil {
+	stay, err := s.env.stay(s.Array, s.drive.Name)
+	if err != nil || x.Attached && x.Joined == stay {
 		return err
 	}
+	x.Attached, x.Joined = true, stay
 	return s.env.record(*x)
 }
 

@@ -99,6 +99,7 @@ func (s *session) judge() error {
 		f.Recorded = f.looksLikeClone() // nothing is recorded, and the user named it
 	}
 	s.verdict = Judge(f)
+	defer func() { s.doubted = s.doubted || s.verdict.WhyVerify != "" }()
 	if s.opts.Verify == config.VerifyFull && s.verdict.code() == "touched" {
 		s.verdict.Admit, s.verdict.Verify, s.verdict.WhyVerify = true, config.VerifyFull, "it was touched elsewhere"
 	}

@@ -49,7 +49,7 @@ type rule func(Facts) (Verdict, bool)
 // rules in the order in which they are asked: the first verdict counts. The order is part of each rule's meaning: a
 // drive that is no clone is never judged by roles, a diverged one never by its events.
 var rules = []rule{
-	otherLevel, foreignDrive, inactiveArray, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests,
+	otherLevel, foreignDrive, inactiveArray, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, unsettled,
 	slotTaken, aheadOfArray, cutRollback,
 	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, touchedElsewhere, outdatedByLedger,
 }

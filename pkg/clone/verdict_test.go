@@ -195,6 +195,10 @@ func TestJudge(t *testing.T) {
 		{"canary gone on one primary's disk alone", func(f *Facts) {
 			f.Primaries[1].Bitmap.Dirty = md.NewChunks(10)
 		}, Unsuitable, false, "unsettled", "", 10 * mib},
+		{"the same, and it ran alone", func(f *Facts) {
+			ranAlone(55)(f)
+			f.Primaries[1].Bitmap.Dirty = md.NewChunks(10)
+		}, Unsuitable, false, "unsettled", "", 10 * mib},
 		{"bitmap re-made with other chunks", func(f *Facts) { f.Ledger.ChunkBytes = 64 << 10 }, Outdated, false, "canary", "", 10 * mib},
 		{"canary past the end", func(f *Facts) { f.Ledger.Dirty = []md.Range{{First: 99, Last: 99}} }, Outdated, false, "canary", "", 10 * mib},
 		{"power lost while in sync", func(f *Facts) {

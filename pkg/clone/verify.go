@@ -179,14 +179,14 @@ func (s *session) checkAll(ctx context.Context) error {
 	return nil
 }
 
-// readLast reads all of the last primary before it is compared with a clone that is doubted: what md cannot read in a check it
+// readLast reads all of the last primary before it is compared with a clone that is doubted, this one or another: what md cannot read in a check it
 // writes anew, 64 KiB around it too, from the lowest slot that it can (drivers/md/raid1.c, process_checks, Linux 6.12).
 func (s *session) readLast(ctx context.Context) error {
 	state, err := s.Array.State()
 	if err != nil {
 		return err
 	}
-	if left, _ := whoIsLeft(state, s.peers); len(left) != 1 || s.verdict.WhyVerify == "" {
+	if left, _ := whoIsLeft(state, s.peers); len(left) != 1 || !s.doubted {
 		return nil
 	}
 	m, err := s.readPrimary()
@@ -208,7 +208,7 @@ func (s *session) readLast(ctx context.Context) error {
 		if err := p.disk.ReadAligned(block[:min(compareStep, size-off)], p.start+off); err != nil {
 			return report.Fail(report.Failed, "primary-unreadable", "%s, the last of %s, cannot be read everywhere, and md would write over "+
 				"it what %s holds: %w", s.peer, s.Array.Name, s.drive.Name, err).
-				Hint("take the clone out (mdclone-early detach --clone %s) and copy what can be read of %s", s.drive.Path, s.peer)
+				Hint("take the clone out (mdclone-early detach --verify none --clone %s) and copy what can be read of %s", s.drive.Path, s.peer)
 		}
 		s.env.Progress.Update(uint64(off), uint64(size), "")
 	}
@@ -230,6 +230,10 @@ func (s *session) repairAll(ctx context.Context) error {
 			s.Array.Name, source).Hint("take the clone out (mdclone-early detach), then make it anew: mdclone-early backup --full")
 	}
 	s.env.Log.Infof("%s: %d sectors differ; the array's own are written over the clone's", s.Array.Name, s.result.MismatchedSectors)
+	s.doubted = true
+	if err := s.readLast(ctx); err != nil {
+		return err
+	}
 	if err := s.pass(ctx, "repair"); err != nil {
 		return err
 	}
@@ -373,7 +377,7 @@ func (s *session) agree() error {
 	}
 	if s.result.MismatchedSectors == 0 {
 		if s.done == config.VerifyFull {
-			return s.doubt("")
+			return errors.Join(s.doubt(""), s.recordStay())
 		}
 		return nil
 	}
