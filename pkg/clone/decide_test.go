@@ -283,3 +283,32 @@ func TestFirstInSync(t *testing.T) {
 		}
 	}
 }
+
+// TestMayFail is the last look before a member is failed.
+func TestMayFail(t *testing.T) {
+	const in, spare, faulty = "in_sync", "spare", "faulty"
+	for _, test := range []struct {
+		name        string
+		a, b, clone string
+		want, peer  string // reason code, or the primary that is looked at from then on
+	}{
+		{"all are there", in, in, in, "", "a"},
+		{"one is lost, the clone is not complete", faulty, in, spare, "", "b"},
+		{"one is lost, the clone is complete", in, faulty, in, "primary-failed", ""},
+		{"the clone is the last good copy", faulty, faulty, in, "last-copy", ""},
+		{"no good copy is left", faulty, faulty, spare, "last-primary", ""},
+	} {
+		var state md.State
+		for slot, m := range []struct{ name, flag string }{{"a", test.a}, {"b", test.b}, {"c", test.clone}} {
+			state.Members = append(state.Members, md.MemberState{Name: m.name, Slot: slot, Flags: []string{m.flag}})
+		}
+		s := &session{Target: &Target{}, drive: Drive{Name: "c"}, peers: []string{"a", "b"}}
+		got, err := "", s.mayFail(state)
+		if err != nil {
+			got = reasonCode(err)
+		}
+		if got != test.want || s.peer != test.peer {
+			t.Errorf("%s: mayFail() = %q, %q looked at; want %q, %q", test.name, got, s.peer, test.want, test.peer)
+		}
+	}
+}
