@@ -49,7 +49,7 @@ func foreignDrive(f Facts) (Verdict, bool) {
 
 // unfit features: what is not the plain RAID1 whose rules are known.
 const unfitFeatures = md.FeatureReshape | md.FeatureReplacement | md.FeatureClustered | md.FeatureJournal |
-	md.FeaturePPL | md.FeatureMultiPPL
+	md.FeaturePPL | md.FeatureMultiPPL | md.FeatureNewOffset
 
 func unfitMetadata(f Facts) (Verdict, bool) {
 	for _, m := range append([]*md.Member{f.Drive}, f.Primaries...) {

@@ -383,3 +383,19 @@ func TestUnfitArray(t *testing.T) {
 		t.Errorf("unfitArray() where a primary is to be replaced = %+v, %v; want a refusal with a hint", v, found)
 	}
 }
+
+// TestUnfitFeatures: each feature that is not supported, of the drive or of any primary.
+func TestUnfitFeatures(t *testing.T) {
+	for name, bit := range map[string]uint32{
+		"reshape": md.FeatureReshape, "replacement": md.FeatureReplacement, "new offset": md.FeatureNewOffset, "cluster": md.FeatureClustered,
+		"journal": md.FeatureJournal, "ppl": md.FeaturePPL, "more than one ppl": md.FeatureMultiPPL,
+	} {
+		for i := range 3 {
+			f := stale()
+			[]*md.Member{f.Drive, f.Primaries[0], f.Primaries[1]}[i].Super.Features |= bit
+			if v := Judge(f); v.Admit || v.State != Unsuitable || v.code() != "unfit-features" {
+				t.Errorf("%s, of member %d: %+v; want it unsuitable", name, i, v)
+			}
+		}
+	}
+}
