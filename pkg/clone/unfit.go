@@ -125,37 +125,28 @@ func alreadyIn(f Facts) (Verdict, bool) {
 	return v, true
 }
 
-// badBlocks are the drives whose logs on disk name sectors that could not be written: such a mirror ends in sync, with a clear
-// bitmap, and differs. Of a member the kernel's word counts, which the cycle asks.
-func (f Facts) badBlocks() (drive bool, primaries []string) {
-	if f.Drive == nil || f.Attached != nil && !f.Attached.Has("faulty") {
-		return false, nil
-	}
-	for _, p := range f.Primaries {
-		if m, ok := f.Array.AtSlot(p.Super.Slot()); ok && p.Super.HasBadBlocks() {
-			primaries = append(primaries, m.Name)
-		}
-	}
-	return f.Drive.Super.HasBadBlocks(), primaries
-}
-
-// mindBadBlocks refuses a drive that might join, or be healed, where there are bad blocks.
+// mindBadBlocks refuses a drive that might join, or be healed, where a primary's log on disk names sectors that could not be
+// written: such a mirror ends in sync, with a clear bitmap, and differs. The drive's own may be among what is copied, as after a
+// sync whose source could not be read, and are written anew then; what is left of them ends the cycle. Of a member the kernel's
+// word counts, which the cycle asks.
 func (f Facts) mindBadBlocks(v Verdict) Verdict {
-	drive, primaries := f.badBlocks()
-	if !v.Admit && v.Mend != MendHeal || !drive && len(primaries) == 0 {
+	if f.Attached != nil && !f.Attached.Has("faulty") || !v.Admit && v.Mend != MendHeal {
 		return v
 	}
-	if v.Admit {
-		v = Verdict{State: Unsuitable, Slot: v.Slot}
+	for _, p := range f.Primaries {
+		m, ok := f.Array.AtSlot(p.Super.Slot())
+		if !ok || !p.Super.HasBadBlocks() {
+			continue
+		}
+		if v.Admit {
+			v = Verdict{State: Unsuitable, Slot: v.Slot}
+		}
+		v.Mend, v.CopyBytes = MendNothing, f.Array.ComponentSize
+		v.say("bad-blocks", "%s has bad blocks: what lies there cannot be mirrored", m.Name)
+		v = v.hint("mdadm --examine-badblocks /dev/%s lists them; replace that drive", m.Name)
 	}
-	v.Mend, v.CopyBytes = MendNothing, f.Array.ComponentSize
-	for _, name := range primaries {
-		v.say("bad-blocks", "%s has bad blocks: what lies there cannot be mirrored", name)
-		v = v.hint("mdadm --examine-badblocks /dev/%s lists them; replace that drive", name)
-	}
-	if drive {
-		v.say("bad-blocks", "sectors of it could not be written: what lies there is not mirrored")
-		v = v.needsFullCopy()
+	if f.Drive.Super.HasBadBlocks() {
+		v.say("bad-blocks", "sectors of it could not be written: unless they are among what is copied, they keep it from being a clone")
 	}
 	return v
 }
