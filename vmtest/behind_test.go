@@ -44,17 +44,7 @@ func (r *rig) endedEarly(t *testing.T) {
 // resyncs: after a crash md makes all members equal, in the background, and calls all of them in sync meanwhile.
 func (r *rig) resyncs(t *testing.T) {
 	r.account(0, "attach")
-	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", helpers + `
-		write /dev/md0 30 10; echo writing; while :; do write /dev/md0 30 10; done`}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.AwaitStdout(r.Context(), "writing"); err != nil {
-		t.Fatal(err)
-	}
-	s := r.snapshot()
-	r.stopProcess(p)
-	r.backTo(s)
+	r.cutInWrites(t, "write /dev/md0 30 10", "write /dev/md0 30 10")
 	r.sh(`echo 1 > /proc/sys/dev/raid/speed_limit_min; echo 1 > /proc/sys/dev/raid/speed_limit_max
 		up /dev/vda /dev/vdb /dev/vdc; [ "$(cat $M/degraded)" = 0 ]; until [ "$(action)" = resync ]; do sleep 0.05; done`)
 	detaching := func() *vm.Process {
@@ -67,7 +57,7 @@ func (r *rig) resyncs(t *testing.T) {
 		}
 		return p
 	}
-	p = detaching()
+	p := detaching()
 	if err := p.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

@@ -65,10 +65,10 @@ func (r *rig) cutWhileCopying(t *testing.T) {
 	}
 }
 
-func (r *rig) cutWhileWriting(t *testing.T) {
-	r.account(0, "attach")
-	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", helpers + `
-		for i in 1 2 3; do write /dev/md0 1 $i; done; echo writing; while :; do write /dev/md0 1 $((RANDOM % 50)); done`}})
+// cutInWrites cuts the power, as far as the disks can tell, after the first writes and while those that go on are repeated.
+func (r *rig) cutInWrites(t *testing.T, first, goOn string) {
+	t.Helper()
+	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", helpers + first + "; echo writing; while :; do " + goOn + "; done"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +78,11 @@ func (r *rig) cutWhileWriting(t *testing.T) {
 	s := r.snapshot()
 	r.stopProcess(p)
 	r.backTo(s)
+}
+
+func (r *rig) cutWhileWriting(t *testing.T) {
+	r.account(0, "attach")
+	r.cutInWrites(t, "for i in 1 2 3; do write /dev/md0 1 $i; done", "write /dev/md0 1 $((RANDOM % 50))")
 	r.assemble()
 	r.taken("vda")
 }

@@ -179,8 +179,9 @@ func (s *session) checkAll(ctx context.Context) error {
 	return nil
 }
 
-// readLast reads all of the last primary before it is compared with a clone that is doubted, this one or another: what md cannot read in a check it
-// writes anew, 64 KiB around it too, from the lowest slot that it can (drivers/md/raid1.c, process_checks, Linux 6.12).
+// readLast reads all of the last primary before it is compared with a clone that is doubted, this one or another: what md
+// cannot read in a check it writes anew, 64 KiB around it too, from the lowest slot that it can (drivers/md/raid1.c,
+// process_checks, Linux 6.12).
 func (s *session) readLast(ctx context.Context) error {
 	state, err := s.Array.State()
 	if err != nil {
