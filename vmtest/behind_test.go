@@ -15,6 +15,7 @@ func behindOurBack(t *testing.T, a *attackable) {
 	t.Run("taken out, run alone and put back", func(t *testing.T) { a.again(t).putBackByHand(t) })
 	t.Run("a comparison that is ended early", func(t *testing.T) { a.again(t).endedEarly(t) })
 	t.Run("a resync after a crash", func(t *testing.T) { a.again(t).resyncs(t) })
+	t.Run("a resync after a crash, the clone away", func(t *testing.T) { a.again(t).resyncsBefore(t) })
 }
 
 // putBackByHand: md takes the drive back and says that it is in sync; what is recorded is of the stay before.
@@ -45,7 +46,7 @@ func (r *rig) endedEarly(t *testing.T) {
 func (r *rig) resyncs(t *testing.T) {
 	r.account(0, "attach")
 	r.cutInWrites(t, "write /dev/md0 30 10", "write /dev/md0 30 10")
-	r.sh(`echo 1 > /proc/sys/dev/raid/speed_limit_min; echo 1 > /proc/sys/dev/raid/speed_limit_max
+	r.sh(slow + `
 		up /dev/vda /dev/vdb /dev/vdc; [ "$(cat $M/degraded)" = 0 ]; until [ "$(action)" = resync ]; do sleep 0.05; done`)
 	detaching := func() *vm.Process {
 		p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "detach", "--json"}})
@@ -66,9 +67,31 @@ func (r *rig) resyncs(t *testing.T) {
 	}
 	r.sh(`[ "$(action)" = resync ]; grep -q in_sync $M/dev-vdc/state`)
 	p = detaching()
-	r.sh(`[ "$(action)" = resync ]; [ -e $M/dev-vdc ]
-		echo 200000 > /proc/sys/dev/raid/speed_limit_max; echo 1000 > /proc/sys/dev/raid/speed_limit_min`)
+	r.sh(`[ "$(action)" = resync ]; [ -e $M/dev-vdc ]; ` + fast)
 	r.ended(p, 0)
+	r.same("vda", "vdb")
+	r.same("vda", "vdc")
+	r.tunables()
+}
+
+// resyncsBefore: a backup waits for such a resync, and what is written meanwhile is copied and compared too.
+func (r *rig) resyncsBefore(t *testing.T) {
+	r.cutInWrites(t, "write /dev/md0 30 10", "write /dev/md0 30 10")
+	r.sh(slow + `
+		echo 1 > /sys/module/md_mod/parameters/start_ro; up /dev/vda /dev/vdb; echo 0 > /sys/module/md_mod/parameters/start_ro
+		[ "$(cat $M/array_state)" = read-auto ]; [ "$(cat $M/resync_start)" != none ]`)
+	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "backup", "--json", "--verify", "changed"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AwaitStderr(r.Context(), "waiting until its own disks are equal"); err != nil {
+		t.Fatal(err)
+	}
+	r.write("/dev/md0", 8, 50)
+	r.sh(fast)
+	if got := r.ended(p, 0); got.VerifiedBytes < 38*mib || got.DirtyBytes < 38*mib {
+		t.Errorf("%+v; want the 30 MiB and the 8 MiB of meanwhile copied and compared", got)
+	}
 	r.same("vda", "vdb")
 	r.same("vda", "vdc")
 	r.tunables()

@@ -153,8 +153,7 @@ func (s *session) bringIn(ctx context.Context) error {
 	if err := s.env.mayRecord(); err != nil {
 		return err
 	}
-	s.copied = s.bitmap.Dirty
-	s.result.DirtyBytes = s.bitmap.Bytes(s.copied)
+	s.copies(s.bitmap)
 	if s.written, err = s.sectorsWritten(); err != nil {
 		return err
 	}
@@ -200,6 +199,12 @@ func (s *session) bringIn(ctx context.Context) error {
 		return err
 	}
 	return s.copiedInFull()
+}
+
+// copies notes what a primary's bitmap says that the sync copies.
+func (s *session) copies(b *md.Bitmap) {
+	s.bitmap, s.copied = b, b.Dirty
+	s.result.DirtyBytes = b.Bytes(b.Dirty)
 }
 
 // rely notes which primaries the session counts on, the freshest first.

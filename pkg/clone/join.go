@@ -144,6 +144,7 @@ func (s *session) join() error {
 	if err != nil {
 		return err
 	}
+	s.copies(primary.Bitmap) // it was marked meanwhile, or written while a resync was waited for
 	// a clone that ran alone may be ahead: events that the array has not reached cannot be passed
 	s.slot, s.before = s.verdict.Slot, min(super.Events, primary.Super.Events)
 	if s.verdict.Mend == MendNothing || s.verdict.Mend == MendHeal { // else it was kept as it was found

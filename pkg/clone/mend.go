@@ -36,8 +36,6 @@ func (s *session) mend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.bitmap, s.copied = m.Bitmap, m.Bitmap.Dirty
-	s.result.DirtyBytes = s.bitmap.Bytes(s.copied)
 	switch s.verdict.Mend {
 	case MendHeal:
 		s.result.Mode = "healed"

@@ -41,7 +41,7 @@ type session struct {
 	before  uint64    // the drive's events before it was let in; 0 if nothing is recorded of that
 	peer    string    // kernel name of the primary whose disk is read
 	peers   []string  // of all primaries that were in sync when the session began
-	copied  md.Chunks // dirty when the session began: what the sync copies
+	copied  md.Chunks // dirty when the drive was let in: what the sync copies
 	bitmap  *md.Bitmap
 	synced  bool          // a sync ran, so copied is worth comparing
 	moved   bool          // Events Cleared has passed the clone
