@@ -8,14 +8,18 @@ import (
 	"testing"
 
 	"mdclone/pkg/clone"
+	"mdclone/vmtest/vm"
 )
+
+// accountsJSON is what a command over several clones prints.
+type accountsJSON struct {
+	Arrays []clone.Result `json:"arrays"`
+}
 
 // accounts runs a command over several clones and reads their accounts.
 func (r *rig) accounts(want int, args ...string) []clone.Result {
 	r.t.Helper()
-	return read[struct {
-		Arrays []clone.Result `json:"arrays"`
-	}](r, r.early(want, append(args, "--json")...).Stdout).Arrays
+	return read[accountsJSON](r, r.early(want, append(args, "--json")...).Stdout).Arrays
 }
 
 // bothEqual is equal for two clones, vdc and vdd.
@@ -99,6 +103,31 @@ func TestTwoClones(t *testing.T) {
 				t.Errorf("backup --heal: %+v; want the one incremental and the other healed", got)
 			}
 			r.bothEqual()
+		})
+		t.Run("one of them is pulled out in the comparison of both", func(t *testing.T) {
+			r := r.at(t)
+			r.limits(r.disks[2].Serial, 8*mib, 0)
+			p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "backup", "--verify", "full", "--json"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.sh(`until [ "$(action)" = check ] && grep -q / $M/sync_completed; do :; done`)
+			r.Unplugged(r.disks[3].Serial)
+			r.write("/dev/md0", 1, 100) // md looks at a drive when it writes to it
+			r.limits(r.disks[2].Serial, 0, 0)
+			ended, err := p.Wait(r.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := read[accountsJSON](r, ended.Stdout).Arrays
+			if ended.Code != 1 || got[0].Result != "done" || got[0].VerifiedBytes < 100*mib || got[0].Attached || got[1].Result != "failed" {
+				t.Errorf("exit code %d, %+v; want the other one compared and done\n%s", ended.Code, got, ended.Stderr)
+			}
+			r.equal()
+			r.Plugged(r.disks[3])
+			r.accounts(0, "backup")
+			r.bothEqual()
+			r.tunables()
 		})
 		t.Run("the array was shrunk and grown beside one of them", func(t *testing.T) {
 			r := r.at(t)

@@ -46,11 +46,25 @@ func (c *crew) bringIn(ctx context.Context) {
 			return nil
 		}
 		err := s.verifyAll(ctx)
+		for reasonCode(err) == "check-stopped" && c.lose(s) { // md ends it when any member fails
+			err = s.verifyAll(ctx)
+		}
 		if s.wantsAll() {
 			checked = s
 		}
 		return err
 	})
+}
+
+// lose ends the sessions, but for one, whose drives failed meanwhile, and tells whether there were any.
+func (c *crew) lose(but *session) bool {
+	lost := false
+	for _, s := range c.active() {
+		if s != but && s.failed() {
+			s.err, lost = driveFailed(s.drive.Name), true
+		}
+	}
+	return lost
 }
 
 // settle brings the bitmap to rest with all clones in, and compares what was copied to each.

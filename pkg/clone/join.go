@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -373,6 +374,9 @@ func (s *session) sound() error {
 		return err
 	}
 	for _, m := range state.Members {
+		if m.Has("faulty") && m.Name != s.drive.Name && !slices.Contains(s.peers, m.Name) {
+			continue // another clone that has failed is out of the mirror
+		}
 		bad, err := s.Array.BadBlocks(m.Name)
 		if err != nil {
 			return err
