@@ -17,7 +17,6 @@ func TestBootTwoClones(t *testing.T) {
 		l := Lab(t)
 		boot := bootCase{disks: strings.Fields(last), args: []string{vm.LightArg}}
 		conf, _ := boot.config(t, diskStates(t, l, suite)["stale"])
-		conf.CPUs = 1
 		conf.Disks = append(conf.Disks, NewDisk(t, "second", vm.MachineDisk/mib))
 		raw(t, &conf)
 		all := slices.Clone(conf.Disks)

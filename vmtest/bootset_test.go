@@ -172,7 +172,6 @@ func (c bootCase) launch(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[st
 	t.Helper()
 	conf, disks := c.config(t, base)
 	conf.Args = append(conf.Args, vm.LightArg)
-	conf.CPUs = 1 // so many boots, two at a time: half the time it takes with more
 	return &rig{Machine: LaunchIn(t, l, conf)}, disks
 }
 

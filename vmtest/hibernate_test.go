@@ -70,7 +70,6 @@ func (c napCase) run(t *testing.T, l *vm.Lab, suite string, base vm.Machine) {
 		disks: strings.Fields(last),
 		args:  []string{"mdclone=backup", "mdclone.verify=changed", vm.LightArg, "resume=" + c.place},
 	}.config(t, base)
-	conf.CPUs = 1
 	if c.place == napVolume {
 		fallAsleepOnArray(t, l, suite, conf.Disks[:2])
 	} else {
@@ -110,7 +109,7 @@ func (c napCase) run(t *testing.T, l *vm.Lab, suite string, base vm.Machine) {
 // fallAsleepOnArray puts a swap area with an image on a volume of the array of those disks.
 func fallAsleepOnArray(t *testing.T, l *vm.Lab, suite string, primaries []vm.Disk) {
 	t.Helper()
-	m := BootIn(t, l, vm.Config{Suite: suite, Disks: primaries, CPUs: 1, Files: []vm.File{{Path: "/nap", Data: nap()}}})
+	m := BootIn(t, l, vm.Config{Suite: suite, Disks: primaries, Files: []vm.File{{Path: "/nap", Data: nap()}}})
 	m.Script(fmt.Sprintf(`
 		mdadm --assemble --run --quiet /dev/md0 /dev/vda /dev/vdb
 		lvcreate -qy -Wn -Zn -L %dM -n swap vg0 >&2

@@ -32,7 +32,6 @@ func TestOfflineBootOfTwoArrays(t *testing.T) {
 		l := Lab(t)
 		boot := bootCase{disks: strings.Fields(both), args: []string{vm.LightArg}}
 		conf, _ := boot.config(t, diskStates(t, l, suite)["stale"])
-		conf.CPUs = 1
 		conf.Disks = append(conf.Disks, NewDisk(t, "d1", dataMiB), NewDisk(t, "d2", dataMiB), partitioned(t))
 		raw(t, &conf)
 		disks := map[string]vm.Disk{}

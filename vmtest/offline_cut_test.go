@@ -21,7 +21,6 @@ func TestOfflineBootIsCut(t *testing.T) {
 		l := Lab(t)
 		boot := bootCase{disks: strings.Fields(last), args: []string{vm.LightArg}}
 		conf, disks := boot.config(t, diskStates(t, l, system)["stale"])
-		conf.CPUs = 1
 		raw(t, &conf)
 		for _, d := range conf.Disks {
 			disks[d.Serial] = d

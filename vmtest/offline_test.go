@@ -106,7 +106,6 @@ func (c offlineCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine
 		boot.args = append(boot.args, vm.ShellAt(system, c.shell)...)
 	}
 	conf, disks := boot.config(t, base)
-	conf.CPUs = 1
 	if c.told {
 		conf.Files = []vm.File{{Path: "/usr/bin/plymouth", Mode: 0o755, Data: []byte(plymouth)}}
 	}

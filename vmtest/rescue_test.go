@@ -21,7 +21,7 @@ const asked = "What shall be done? "
 // rescue is a machine that runs the rescue image which mdclone-gen made in it.
 func rescue(t *testing.T, l *vm.Lab, base vm.Machine, conf vm.Config, args ...string) offline {
 	t.Helper()
-	conf.Image.Initrd, conf.CPUs = base.Rescue, 1
+	conf.Image.Initrd = base.Rescue
 	conf.Args = append(conf.Args, args...)
 	return offline{rig: &rig{Machine: LaunchIn(t, l, conf)}}
 }

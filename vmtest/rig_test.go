@@ -154,6 +154,9 @@ func (r *rig) boot(t *testing.T, change ...func(*vm.Config)) {
 	t.Helper()
 	l := Lab(t)
 	c := vm.Config{Suite: r.suite, Disks: r.disks, Files: productFiles(t, l)}
+	if soaking() {
+		c.CPUs = 2 // what happens side by side
+	}
 	for _, f := range change {
 		f(&c)
 	}

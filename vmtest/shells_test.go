@@ -26,7 +26,6 @@ func startPrompt(t *testing.T, suite, state, plugged string, args ...string) *pr
 	t.Helper()
 	l := Lab(t)
 	conf, disks := bootCase{disks: strings.Fields(plugged), args: args}.config(t, diskStates(t, l, suite)[state])
-	conf.CPUs = 1
 	for serial, d := range disks {
 		one := vm.Config{Disks: []vm.Disk{d}}
 		raw(t, &one)

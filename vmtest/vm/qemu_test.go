@@ -22,7 +22,7 @@ func values(args []string, option string) []string {
 
 func TestQEMUArgs(t *testing.T) {
 	args, err := qemuArgs(Config{
-		Image: Image{Kernel: "/k", Initrd: "/i"}, Args: []string{"quiet"}, Memory: 512, CPUs: 1, Watchdog: true,
+		Image: Image{Kernel: "/k", Initrd: "/i"}, Args: []string{"quiet"}, Memory: 512, CPUs: 2, Watchdog: true,
 		Disks: []Disk{
 			{Serial: "p1", Path: "/p1.img"},
 			{Serial: "c", Path: "/c.qcow2", Format: "qcow2", Bus: SCSI, LogicalBlock: 4096, Cache: "none", ReadOnly: true},
@@ -33,7 +33,7 @@ func TestQEMUArgs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for option, want := range map[string]string{
-		"-accel": "tcg", "-m": "512", "-smp": "1", "-kernel": "/k", "-initrd": "/i", "-action": "watchdog=poweroff",
+		"-accel": "tcg", "-m": "512", "-smp": "2", "-kernel": "/k", "-initrd": "/i", "-action": "watchdog=poweroff",
 	} {
 		if got := values(args, option); !slices.Equal(got, []string{want}) {
 			t.Errorf("qemuArgs: %s %q; want %q", option, got, want)
