@@ -123,21 +123,32 @@ func (r *loaderRig) cmdline() string {
 const chosenEnv = "next_entry=mdclone-backup\n"
 
 // TestBootOnce boots a machine through GRUB, which is on LVM on RAID1 as everything else: the menu entry that is chosen for
-// one boot, with the ledger in a second initrd, makes the clone; GRUB does not forget the choice there, the machine's own unit
-// does; and the boot after that is a normal one.
+// one boot, with the ledger in a second initrd, makes the clone; GRUB does not forget the choice there. Where the power is cut
+// before the machine's own unit has cleared it, the next boot is the chosen one again, and makes no second clone; the unit
+// clears the choice; and the boot after that is a normal one.
 func TestBootOnce(t *testing.T) {
 	anySuite(t, func(t *testing.T, suite string) {
-		r := newGrubRig(t, suite, wholeIfChosen)
+		r := newGrubRig(t, suite, "")
 		added := r.choose("system")
 		r.conf.Disks = append(r.conf.Disks, r.disks[vm.CloneSerial])
 		r.restart(t)
-		r.settled()
 		chosen := r.cmdline()
 		if !strings.HasSuffix(chosen, added) {
 			t.Errorf("the kernel's command line is %q; want %q at its end", chosen, added)
 		}
 		if got := r.File("/run/peek/ledger/feed.json"); got != "{}\n" {
 			t.Errorf("the ledger in the initramfs has %q; want what was in the root file system", got)
+		}
+		r.nothingBefore(t)
+		r.outcome(t, offlineCase{})
+		r.Script(wholeIfChosen + "; sync")
+		if err := r.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		r.Machine = BootIn(t, r.l, r.conf)
+		r.settled()
+		if got := r.cmdline(); got != chosen {
+			t.Errorf("the kernel's command line after a power cut is %q; want that of the chosen boot again, %q", got, chosen)
 		}
 		if got := r.File("/run/grubenv"); !strings.Contains(got, chosenEnv) {
 			t.Errorf("GRUB's environment in the boot: %q; want the choice still there: else GRUB can write, and this shows nothing", got)
@@ -146,7 +157,9 @@ func TestBootOnce(t *testing.T) {
 			t.Errorf("GRUB's environment after the boot: %q; want nothing of the choice, which the unit clears", got)
 		}
 		r.nothingBefore(t)
-		r.outcome(t, offlineCase{whole: true})
+		if o := r.outcome(t, offlineCase{whole: true, why: "spent"}); o.Account != nil {
+			t.Errorf("the account of the boot after the power cut is %+v; want none, as no clone is made", o.Account)
+		}
 		r.restart(t)
 		if got, want := r.cmdline(), strings.TrimSuffix(chosen, added); got != want {
 			t.Errorf("the command line of the boot after it is %q; want that of the chosen one without what was added, %q", got, want)

@@ -3,6 +3,7 @@
 package vmtest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ type bootCase struct {
 	disks []string // serials, in the order in which the machine sees them
 	late  []string // serials that are plugged in while they are waited for
 	later []string // serials that are plugged in when the product then waits
+	after int      // the late ones come so many seconds after the first stage began, by the guest's clock
 	await string   // the console's words that begin this; "" for those of the product's wait
 	enter bool     // the wait for primaries is ended at the console
 	args  []string // kernel parameters
@@ -35,13 +37,14 @@ const (
 	everySystem // with dracut too
 	never       // it is rarer
 	toolsOnly   // everySuite, and never with dracut: it is about initramfs-tools
+	rareTools   // both
 )
 
 // runsOn tells whether a case runs on the i-th of systems.
 func (w where) runsOn(i int) bool {
 	dracut := strings.HasSuffix(systems[i], vm.Dracut)
 	switch {
-	case w == toolsOnly:
+	case w == toolsOnly, w == rareTools && soaking():
 		return !dracut
 	case soaking() || w == everySystem:
 		return true
@@ -55,6 +58,9 @@ const both, first, last, middle = "p1 p2", "clone p1 p2", "p1 p2 clone", "p1 clo
 
 // waiting is what the product says when it waits for primaries.
 const waiting = "Enter on the console ends that"
+
+// appear begins what the kernel's log has where primaries appear by the guest's clock.
+const appear = "the primaries appear "
 
 // bootCases boot, each through the machine's own initramfs.
 var bootCases = []bootCase{
@@ -110,6 +116,14 @@ var bootCases = []bootCase{
 		name: "late primaries, stale", state: "stale", disks: []string{"clone"}, late: []string{"p1", "p2"},
 		args: []string{"mdclone.wait=300"}, data: "current", array: "01-", on: never,
 	},
+	{
+		name: "primaries 20 s late, diverged", state: "diverged", disks: []string{"clone"}, late: []string{"p1", "p2"}, after: 20,
+		args: []string{"mdclone.wait=300", "break=premount", "panic="}, data: "current", array: "01-", on: rareTools,
+	},
+	{
+		name: "primaries 20 s late, stale", state: "stale", disks: []string{"clone"}, late: []string{"p1", "p2"}, after: 20,
+		args: []string{"mdclone.wait=300", "break=premount", "panic="}, data: "current", array: "01-", on: rareTools,
+	},
 	{name: "primaries alone", state: "stale", disks: strings.Fields(both), data: "current", array: "01-", on: never},
 }
 
@@ -136,6 +150,12 @@ func TestBootSet(t *testing.T) {
 func (c bootCase) start(t *testing.T, l *vm.Lab, base vm.Machine) (*rig, map[string]vm.Disk) {
 	t.Helper()
 	r, disks := c.launch(t, l, base)
+	if c.after > 0 {
+		shell := offline{rig: r}
+		shell.await(t, "(initramfs)")
+		shell.enter(t, fmt.Sprintf(`(sleep %d; echo "<3>%s"now >/dev/kmsg) & exit`, c.after, appear))
+		c.await = appear + "now"
+	}
 	if len(c.late) > 0 || c.enter {
 		if c.await == "" {
 			c.await = waiting
@@ -206,6 +226,14 @@ func (c bootCase) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 	for _, name := range append(r.volumes(), "md0") {
 		if got := strings.TrimSpace(r.File("/sys/block/" + name + "/queue/max_sectors_kb")); got != vm.PinKB {
 			t.Errorf("max_sectors_kb of %s is %s; want %s", name, got, vm.PinKB)
+		}
+	}
+	if c.after > 0 {
+		begun, err := r.KernelSaid(r.Context(), waiting)
+		come, e := r.KernelSaid(r.Context(), appear)
+		// the first stage looks at the disks before it says that it waits
+		if took := come - begun; err != nil || e != nil || took > float64(c.after) || took < float64(c.after)/2 {
+			t.Errorf("the primaries came %.1f s after the product began to wait (%v, %v); want up to %d s", took, err, e, c.after)
 		}
 	}
 	if len(c.args) == 0 && strings.Contains(r.Must("dmesg"), waiting) {

@@ -25,6 +25,7 @@ type pace struct {
 	on   where
 	// tools says that it is not for dracut, which by itself waits for two minutes and more
 	tools bool
+	once  bool // one pair is enough if it is not late, also where there is time
 }
 
 // stock is the machine as its distribution has it.
@@ -36,6 +37,11 @@ var paces = []pace{
 		than: bootCase{disks: strings.Fields(both)}, boot: bootCase{disks: strings.Fields(first)},
 		most: atOnce, on: firstSuite,
 	},
+	withClone("cut", last),
+	withClone("stale", first),
+	withClone("stale", middle),
+	withClone("stale", last),
+	withClone("diverged", first),
 	{
 		// others than one who left in good order are waited for by both, for as long
 		name: "alone, stale", state: "stale",
@@ -54,6 +60,14 @@ var paces = []pace{
 		boot: bootCase{disks: strings.Fields(first), args: []string{"mdclone=backup", "mdclone.verify=changed"}},
 		most: afterTheCopy, on: never,
 	},
+}
+
+// withClone is a boot with the clone plugged in, beside one without it.
+func withClone(state, disks string) pace {
+	return pace{
+		name: state + ", " + disks, state: state, than: bootCase{disks: strings.Fields(both)}, boot: bootCase{disks: strings.Fields(disks)},
+		most: atOnce, on: rareTools, once: true,
+	}
 }
 
 // slack is what a boot may take longer than it should: two seconds, or a quarter where the machine is slow.
@@ -109,7 +123,7 @@ func TestBootTime(t *testing.T) {
 // run boots pairs, until the median of how much too long it took is none. Where one pair was disturbed, more of them tell.
 func (p pace) run(t *testing.T, l *vm.Lab, base vm.Machine) {
 	least, most := 1, 5
-	if soaking() {
+	if soaking() && !p.once {
 		least = 3
 	}
 	var late []float64

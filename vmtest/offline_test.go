@@ -234,7 +234,13 @@ func (r offline) outcome(t *testing.T, c offlineCase) (o told) {
 	if c.why != "" && len(o.Reasons) > 0 && !strings.Contains(r.Console(), o.Reasons[0].Text) {
 		t.Errorf("the console does not give the reason %q", o.Reasons[0].Text)
 	}
-	if told := r.Must("mdclone-early", "boot", "report"); c.why != "" && len(o.Reasons) > 0 && !strings.Contains(told, o.Reasons[0].Text) {
+	told := ""
+	if c.whole {
+		told = r.Must("journalctl", "--boot", "--unit=mdclone-report.service", "--priority=notice", "--output=cat")
+	} else {
+		told = r.Must("mdclone-early", "boot", "report")
+	}
+	if c.why != "" && len(o.Reasons) > 0 && !strings.Contains(told, o.Reasons[0].Text) {
 		t.Errorf("the report does not give the reason:\n%s", told)
 	}
 	if got := r.Must("mdclone-early", "boot", "report"); got != "" {

@@ -63,14 +63,16 @@ func TestRescue(t *testing.T) {
 		}
 		r.enter(t, "clone")
 		r.await(t, "safe to unplug")
+		r.enter(t, "status")
+		r.await(t, ": stale at /dev/vda, detached ")
 		r.enter(t, "4") // the shell
 		// none of what is on the array: the pattern stays as it is where nothing matches
 		r.enter(t, `for d in /sys/block/dm-*; do echo "there$((1)) $d"; done`)
 		r.await(t, "there1 /sys/block/dm-*")
-		r.enter(t, `echo "pinned to$((1)) $(cat /sys/block/md0/queue/max_sectors_kb)"; exit`)
-		r.await(t, "pinned to1 "+vm.PinKB)
-		r.enter(t, "status")
-		r.await(t, ": stale at /dev/vda, detached ")
+		p := &prompt{offline: r}
+		p.says(t, `echo "pinned to$((1)) $(cat /sys/block/md0/queue/max_sectors_kb)"`, "pinned to1 "+vm.PinKB)
+		p.byHand(t)
+		r.enter(t, "exit")
 		r.end(t)
 		sameMembers(t, disks["p1"].Path, disks["p2"].Path)
 		sameMembers(t, disks["p1"].Path, disks[vm.CloneSerial].Path)
@@ -79,6 +81,19 @@ func TestRescue(t *testing.T) {
 			t.Errorf("the array is %s (%#x), in the clone's view %s; want 01-, clean, and 012", a.View(), a.ResyncOffset, c.View())
 		}
 	})
+}
+
+// byHand types what the menu says can be done by hand. What vouches for the clone is known there once it was made.
+func (p *prompt) byHand(t *testing.T) {
+	t.Helper()
+	p.says(t, "help", "mdclone-early backup --offline", "mdclone-early status, check", "tools: ")
+	p.says(t, "mdclone-early status", ": stale at /dev/vda, detached ", "bitmap: ")
+	p.says(t, "mdclone-early verify; echo exit$((0)) $?", "is not in md0", "hint: mdclone-early backup --verify full", "exit0 3")
+	p.says(t, "mdclone-early backup", "root: /dev/vda is a clone of the array", "safe to unplug")
+	if !soaking() { // all is compared in what follows
+		return
+	}
+	p.says(t, "mdclone-early attach; mdclone-early verify; mdclone-early detach", "compared", "safe to unplug")
 }
 
 // TestRescueLeavesAlone: where the array's own disks are not the newest copy, or this kernel cannot assemble them, the

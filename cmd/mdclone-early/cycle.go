@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"mdclone/pkg/clone"
 	"mdclone/pkg/config"
+	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
 
@@ -34,6 +36,7 @@ type cycleOptions struct {
 	Args     struct {
 		Array string `positional-arg-name:"ARRAY"`
 	} `positional-args:"1"`
+	only []md.UUID // of the clones, those that are meant; nil for all
 }
 
 type waitOption struct {
@@ -52,7 +55,9 @@ type backupCommand struct {
 	Heal    bool `long:"heal" description:"a clone that was booted on its own: undo what it wrote, incrementally, and compare all of it"`
 	Full    bool `long:"full" description:"where only a full copy is right, make one"`
 	Keep    bool `long:"keep" description:"leave the clone attached"`
-	// at boot, whoever runs this brings what is said to all consoles and the kernel's log
+	// at boot, where those that are left out were made before
+	Only []string `long:"only" hidden:"1"`
+	// there, whoever runs this brings what is said to all consoles and the kernel's log
 	NoKernelLog bool `long:"no-kernel-log" hidden:"1"`
 }
 
@@ -102,6 +107,11 @@ func (c *backupCommand) Execute(args []string) error {
 	}
 	o, err := c.options(c.Wait, c.Verify)
 	o.Offline, o.Keep, o.Heal, o.Full = c.Offline, c.Keep, c.Heal, c.Full
+	for _, text := range c.Only {
+		u, e := md.ParseUUID(text)
+		o.Only, err = append(o.Only, u), errors.Join(err, e)
+	}
+	c.only = o.Only
 	return c.each(args, err, !c.Keep, func(ctx context.Context, t *clone.Target) ([]*clone.Result, error) { return t.Backup(ctx, o) })
 }
 
@@ -133,6 +143,9 @@ func (c *cycleOptions) each(args []string, err error, unplug bool, do func(conte
 	targets, err := c.env.Targets(c.Args.Array)
 	if err != nil {
 		return err
+	}
+	if c.only != nil {
+		targets = slices.DeleteFunc(targets, func(t *clone.Target) bool { return !slices.ContainsFunc(c.only, t.Conf.HasClone) })
 	}
 	results, errs := clone.RunAll(c.ctx, targets, do)
 	worst, done := report.Done, 0

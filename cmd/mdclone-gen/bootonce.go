@@ -13,7 +13,7 @@ import (
 	"mdclone/pkg/report"
 )
 
-const bootOnceDescription = `Lets the next boot, and only that, bring the clones up to date in the initramfs, before anything runs, and then go on as always. The boot waits up to a minute for a clone drive. Nothing is done where the boot images are not as configured (see verify). With GRUB the entry mdclone-backup is chosen, which mdclone-gen install has put into the menu; where GRUB cannot write its environment (on RAID and LVM) the choice is forgotten by the running system. It ends by itself after an hour in any case. The entry can also be chosen by hand, in the menu.
+const bootOnceDescription = `Lets the next boot, and only that, bring the clones up to date in the initramfs, before anything runs, and then go on as always. The boot waits up to a minute for a clone drive. Nothing is done where the boot images are not as configured (see verify). With GRUB the entry mdclone-backup is chosen, which mdclone-gen install has put into the menu; where GRUB cannot write its environment (on RAID and LVM) the choice is forgotten by the running system; should it not come to that, a clone that has joined its array since the choice is not made again. It ends by itself after an hour in any case. The entry can also be chosen by hand, in the menu.
 
 On a terminal it asks whether to reboot now. --undo takes the choice back, and touches none that somebody else has made.
 

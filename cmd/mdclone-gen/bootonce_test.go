@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mdclone/hooks"
+	"mdclone/pkg/boot"
 	"mdclone/pkg/config"
 	"mdclone/pkg/initrd"
 	"mdclone/pkg/md"
@@ -60,6 +61,12 @@ func TestBootOnce(t *testing.T) {
 	t.Parallel()
 	f := installedGrub(t)
 	f.write("boot/grub/grubenv", "saved_entry=x\nnext_entry=")
+	array, err := md.ParseUUID("8e5c6b62:12345678:9abcdef0:12345678")
+	if err != nil {
+		t.Fatal(err)
+	}
+	primary := &md.Superblock{Array: array, RaidDisks: 2, Roles: []uint16{0, md.RoleFaulty}, Events: 4711}
+	f.app.members = func() ([]md.Found, error) { return []md.Found{{Member: &md.Member{Super: primary}}}, nil }
 	f.run(0, "boot-once", "backup")
 	want := []string{"saved_entry=x", "mdclone_until=1003600", "next_entry=mdclone-backup"}
 	if got := f.env(); !slices.Equal(got, want) {
@@ -80,13 +87,22 @@ func TestBootOnce(t *testing.T) {
 	if got := image.List(ledgerDir); len(got) != 1 {
 		t.Errorf("the ledger in %s is %q; want one entry", stateImage, got)
 	}
+	var chosen boot.Choice
+	if got, ok := image.Lookup(config.ChoiceFile); !ok || json.Unmarshal(got.Data, &chosen) != nil {
+		t.Errorf("the choice in %s: %v %q", stateImage, ok, got.Data)
+	}
+	if chosen.Until != 1_003_600 || len(chosen.Clones) != 1 || chosen.Clones[0].Events != 4711 || chosen.Clones[0].In {
+		t.Errorf("the choice in %s is %+v; want until when it holds, and the array's events", stateImage, chosen)
+	}
 	if info, err := os.Stat(f.path(stateImage)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%s: %v, %v; want it for root alone", stateImage, info.Mode(), err)
 	}
 
 	f.app.now = func() time.Time { return time.Unix(2_000_000, 0) }
+	f.app.members = func() ([]md.Found, error) { return nil, errors.New("no disks to be seen") }
 	f.grub.abstraction = "\n"
 	f.run(0, "boot-once", "backup", "--json")
+	f.says(&f.stderr, "no disks to be seen")
 	var d document
 	if err := json.Unmarshal(f.stdout.Bytes(), &d); err != nil {
 		t.Fatalf("%v\n%s", err, &f.stdout)

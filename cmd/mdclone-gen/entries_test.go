@@ -124,7 +124,7 @@ func TestEntries(t *testing.T) {
 // emptyArchive is an initrd that is not compressed, with nothing of ours.
 func (f *fake) emptyArchive() string {
 	f.t.Helper()
-	data, err := (machine{root: f.root}).state()
+	data, err := (machine{root: f.root}).state(nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}

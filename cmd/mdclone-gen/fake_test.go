@@ -17,6 +17,7 @@ import (
 
 	"mdclone/hooks"
 	"mdclone/initramfs"
+	"mdclone/pkg/md"
 )
 
 const kernel = "6.1.0-9-amd64"
@@ -92,6 +93,7 @@ func newFake(t testing.TB) *fake {
 	f.app.terminal = func() bool { return false }
 	f.app.now = func() time.Time { return time.Unix(1_000_000, 0) }
 	f.app.rtc = func() time.Time { return time.Time{} }
+	f.app.members = func() ([]md.Found, error) { return nil, nil }
 	return f
 }
 

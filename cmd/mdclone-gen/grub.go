@@ -129,7 +129,7 @@ func (a *app) chooseGrub(m machine, until int64) (kept string, err error) {
 	if other := env[nextEntry]; other != "" && other != entryID {
 		return "", otherChoice(other, "grub-editenv - unset "+nextEntry)
 	}
-	if err := m.writeState(); err != nil {
+	if err := m.writeState(a.chosen(m, until)); err != nil {
 		return "", err
 	}
 	if err := a.needEntry(m); err != nil {

@@ -66,7 +66,7 @@ func (c *installCommand) install(args []string, doc *document) error {
 	}
 	c.app.reload(m)
 	if m.usesGrub() && m.exists("boot") {
-		if err := m.writeState(); err != nil {
+		if err := m.writeState(nil); err != nil {
 			return err
 		}
 	}

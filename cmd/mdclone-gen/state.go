@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,7 +9,10 @@ import (
 	"path"
 	"strings"
 
+	"mdclone/pkg/boot"
+	"mdclone/pkg/config"
 	"mdclone/pkg/initrd"
+	"mdclone/pkg/md"
 )
 
 // ledgerDir is what mdclone-early remembers of each clone, in a file NAME.json, below the root.
@@ -18,8 +22,23 @@ const ledgerDir = stateDir + "/ledger"
 // when a clone is made before anything runs.
 const stateImage = "boot/mdclone-state.img"
 
-// state makes that initrd. One from an older moment does no harm: what does not match the drive is not taken for true.
-func (m machine) state() ([]byte, error) {
+// chosen is what is so now of the clones for which the next boot is chosen.
+func (a *app) chosen(m machine, until int64) *boot.Choice {
+	arrays, err := m.arrays()
+	var found []md.Found
+	if err == nil {
+		found, err = a.members()
+	}
+	if err != nil {
+		a.log.Warnf("read the arrays' superblocks: %v; only time ends the choice, should the boot loader not forget it", err)
+	}
+	choice := boot.NewChoice(arrays, found, until)
+	return &choice
+}
+
+// state makes that initrd. One from an older moment does no harm: what does not match the drive is not taken for true, and
+// what was chosen is told by when it ends. Where nothing is chosen, as at install, only time ends a choice from before.
+func (m machine) state(chosen *boot.Choice) ([]byte, error) {
 	entries, err := os.ReadDir(m.path(ledgerDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -34,15 +53,20 @@ func (m machine) state() ([]byte, error) {
 			return nil, err
 		}
 	}
+	if chosen != nil {
+		if files[config.ChoiceFile], err = json.MarshalIndent(chosen, "", "  "); err != nil {
+			return nil, err
+		}
+	}
 	return initrd.Archive(files, ledgerDir)
 }
 
 // writeState puts it where GRUB finds it.
-func (m machine) writeState() error {
+func (m machine) writeState(chosen *boot.Choice) error {
 	if err := m.inside("boot"); err != nil {
 		return err
 	}
-	data, err := m.state()
+	data, err := m.state(chosen)
 	if err != nil {
 		return fmt.Errorf("put the ledger into an initrd: %w", err)
 	}

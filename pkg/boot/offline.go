@@ -83,6 +83,13 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	if o, ok := b.awaitClones(ctx, confs, events, con); !ok {
 		return o
 	}
+	todo, err := b.sifted(confs)
+	if err != nil {
+		return why(report.Failed, "scan", "%v", err)
+	}
+	if len(todo.spent) > 0 && !todo.here {
+		return outcome{Result: report.Done.Result(), Code: report.Done, Reasons: todo.spent}
+	}
 	undo, err := b.noResume(ctx)
 	if err == nil { // what holds the clone so that nothing else takes it would be in the way
 		err = b.dropAll()
@@ -92,7 +99,7 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	}
 	b.show(ctx, "making the clone; do not unplug it; Enter ends that and boots")
 	frozen := b.readOnly()
-	o := b.supervise(ctx, con)
+	o := b.supervise(ctx, con, todo)
 	if !o.changed() {
 		err = undo()
 	}
@@ -195,19 +202,28 @@ func present(confs []config.Array, found []md.Found) (here int, missing []string
 	return here, missing
 }
 
+// options are those of the backup.
+func (b *Boot) options(todo sifting) (options []string) {
+	if b.params.verify != "" {
+		options = append(options, "--verify", string(b.params.verify))
+	}
+	if len(todo.spent) > 0 {
+		for _, u := range todo.meant {
+			options = append(options, "--only", u.String())
+		}
+	}
+	return options
+}
+
 // supervise runs the cycle in a process of its own, and ends it where a person wants that or nothing happens any more.
-func (b *Boot) supervise(ctx context.Context, con *consoles) outcome {
+func (b *Boot) supervise(ctx context.Context, con *consoles, todo sifting) outcome {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	heard := &counter{w: io.MultiWriter(b.Log.W, b.splash(ctx))}
 	ended := make(chan outcome, 1)
 	go func() {
 		var account bytes.Buffer
-		var options []string
-		if b.params.verify != "" {
-			options = append(options, "--verify", string(b.params.verify))
-		}
-		code, err := b.Backup(ctx, options, &account, heard)
+		code, err := b.Backup(ctx, b.options(todo), &account, heard)
 		if err != nil {
 			ended <- why(report.Failed, "backup", "%v", err)
 			return
@@ -222,6 +238,7 @@ func (b *Boot) supervise(ctx context.Context, con *consoles) outcome {
 			if cause != nil && o.Code != report.Done {
 				o.Reasons = append([]report.Reason{{Code: "ended", Text: cause.Error()}}, o.Reasons...)
 			}
+			o.Reasons = append(o.Reasons, todo.spent...)
 			return o
 		case <-time.After(lookAgain): // the consoles and the disks do not announce anything
 		}

@@ -128,7 +128,7 @@ func cycled(t *testing.T, within bounds, typed string, do func(ctx context.Conte
 		_ = w.Close()
 		con.open = []*console{{fd: int(r.Fd())}}
 	}
-	return b.supervise(t.Context(), con), log.String()
+	return b.supervise(t.Context(), con, sifting{}), log.String()
 }
 
 func TestSupervise(t *testing.T) {

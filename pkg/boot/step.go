@@ -123,14 +123,19 @@ func start(a md.Array) error {
 	return nil
 }
 
-// facts reads what the decision on one array rests on.
-func (b *Boot) facts(conf config.Array, found []md.Found) (Facts, md.Array, error) {
-	f := Facts{Conf: conf, In: map[string]bool{}, Lifted: map[md.UUID]bool{}}
+// drivesOf are an array's members.
+func drivesOf(conf config.Array, found []md.Found) (drives []Drive) {
 	for _, d := range found {
 		if d.Member.Super.Array == conf.UUID {
-			f.Drives = append(f.Drives, Drive{d.Name, d.Member.Super})
+			drives = append(drives, Drive{d.Name, d.Member.Super})
 		}
 	}
+	return drives
+}
+
+// facts reads what the decision on one array rests on.
+func (b *Boot) facts(conf config.Array, found []md.Found) (Facts, md.Array, error) {
+	f := Facts{Conf: conf, Drives: drivesOf(conf, found), In: map[string]bool{}, Lifted: map[md.UUID]bool{}}
 	for _, u := range conf.Clones {
 		f.Lifted[u] = exists(b.file(liftMark + u.Dashed()))
 	}

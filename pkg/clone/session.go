@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type Options struct {
 	Full    bool          // where only a full copy is right, make one
 	Repair  bool          // what differs is to be made equal
 	Clone   string        // a device or an md device UUID, where nothing is configured or one of several is meant
+	Only    []md.UUID     // of the recorded clones, those that are meant; nil for all
 }
 
 // session is one clone's way through a cycle.
@@ -210,6 +212,9 @@ func (t *Target) findDrives(opts Options) ([]Drive, error) {
 	}
 	var inside, outside []Drive
 	for _, u := range clones {
+		if opts.Only != nil && !slices.Contains(opts.Only, u) {
+			continue
+		}
 		d, err := t.env.findClone(u)
 		switch {
 		case err != nil:

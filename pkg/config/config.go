@@ -40,6 +40,9 @@ const RunDir = "run/mdclone"
 // HandoverDir is where an initramfs keeps what the real root is to take over into its /var/lib/mdclone, below the root.
 const HandoverDir = RunDir + "/var"
 
+// ChoiceFile is what a boot loader brings into an initramfs about the choice of that boot, below the root.
+const ChoiceFile = "var/lib/mdclone/choice.json"
+
 // HistoryFile has one line of JSON for each account, in /var/lib/mdclone and in HandoverDir.
 const HistoryFile = "history.jsonl"
 
