@@ -8,7 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"mdclone/pkg/boot"
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
 	"mdclone/vmtest/vm"
 )
 
@@ -99,6 +103,26 @@ func (r *loaderRig) choose(clearedBy string) string {
 		r.t.Errorf("boot-once: %s\nwant the choice cleared by the %s", out, clearedBy)
 	}
 	return fmt.Sprintf(" mdclone=backup mdclone.until=%d", said.Next.Until)
+}
+
+// choose makes a machine's boots those of a choice that is made now, with what boot-once would bring along of it. The disks are
+// raw, and p1 and the clone among them.
+func choose(t *testing.T, conf *vm.Config, disks map[string]vm.Disk) {
+	t.Helper()
+	var found []md.Found
+	for _, serial := range []string{"p1", "p2", vm.CloneSerial} {
+		found = append(found, md.Found{Name: serial, Member: readMember(t, disks[serial].Path)})
+	}
+	left := found[2].Member.Super
+	arrays := []config.Array{{Name: "root", UUID: left.Array, Clones: []md.UUID{left.Device}}}
+	until := time.Now().Add(time.Hour).Unix()
+	text, err := json.Marshal(boot.NewChoice(arrays, found, until))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("chosen: %s", text)
+	conf.Files = append(conf.Files, vm.File{Path: "/" + config.ChoiceFile, Data: text})
+	conf.Args = append(conf.Args, "mdclone=backup", "mdclone.verify=changed", fmt.Sprintf("mdclone.until=%d", until))
 }
 
 // undo takes the choice back, of which nothing must stay.

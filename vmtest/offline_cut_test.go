@@ -4,7 +4,6 @@ package vmtest
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +13,9 @@ import (
 	"mdclone/vmtest/vm"
 )
 
-// TestOfflineBootIsCut loses the power in the middle of the copy of a cycle at boot. The next boot is a normal one, and the
-// next backup goes on, though what the running system remembers of the clone is from before.
+// TestOfflineBootIsCut loses the power in the middle of the copy of a cycle at boot. The next boot, though chosen again by a
+// boot loader that cannot forget, is a normal one, and the next backup goes on, though what the running system remembers of
+// the clone is from before.
 func TestOfflineBootIsCut(t *testing.T) {
 	eachSystem(t, systems[1:], func(t *testing.T, system string) {
 		l := Lab(t)
@@ -28,9 +28,8 @@ func TestOfflineBootIsCut(t *testing.T) {
 		primary, cloneDisk := disks["p1"].Path, disks[vm.CloneSerial].Path
 		before := entryOf(readMember(t, primary), readMember(t, cloneDisk))
 
-		cycle := conf
-		cycle.Args = append(slices.Clone(conf.Args), "mdclone=backup", "mdclone.verify=changed")
-		r := offline{&rig{Machine: LaunchIn(t, l, cycle)}, disks}
+		choose(t, &conf, disks)
+		r := offline{&rig{Machine: LaunchIn(t, l, conf)}, disks}
 		r.await(t, looking)
 		r.inSync(t)
 		for readMember(t, cloneDisk).Super.Features&md.FeatureRecoveryOffset == 0 {
@@ -50,6 +49,7 @@ func TestOfflineBootIsCut(t *testing.T) {
 		if got, data := r.slots(), strings.TrimSpace(r.File(vm.Generation)); got != "01-" || data != "current" {
 			t.Errorf("after the power cut the array is %s, its data %q; want 01-, current", got, data)
 		}
+		r.outcome(t, offlineCase{why: "spent"})
 		text, err := json.Marshal(before)
 		if err != nil {
 			t.Fatal(err)
