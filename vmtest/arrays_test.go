@@ -49,6 +49,10 @@ func TestTwoArrays(t *testing.T) {
 	if got := read[struct{ Result string }](r, r.early(3, "backup", "--json").Stdout); got.Result != "refused" {
 		t.Errorf("backup with one array refused: %+v; want the worst, refused", got)
 	}
+	// as a boot does it that is asked for again, after the other was made
+	if only := r.account(0, "backup", "--only", got.Arrays[1].Clone.String()); only.Array != "root" || only.Result != "done" {
+		t.Errorf("backup of one array's clone only: %+v; want that one's account, done", only)
+	}
 	if s := read[clone.Status](r, r.early(0, "status", "--json").Stdout); len(s.Arrays) != 2 {
 		t.Errorf("status shows %d arrays; want 2", len(s.Arrays))
 	}
