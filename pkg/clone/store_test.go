@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -198,5 +199,36 @@ func TestLockWaitsForABriefOne(t *testing.T) {
 	defer held()
 	if _, ok, err := e.lockBriefly(md.UUID{1}); ok || err != nil {
 		t.Errorf("lockBriefly() beside a command = %v, %v; want that another holds it", ok, err)
+	}
+}
+
+func TestStatusTellsWhenACloneLeft(t *testing.T) {
+	e, a := fakeEnv(t)
+	left := time.Unix(1e9, 0).UTC()
+	for u, x := range map[md.UUID]*Entry{
+		{1}: {Clone: md.UUID{1}, Slot: 2, DetachedAt: left},
+		{2}: {Clone: md.UUID{2}, Slot: -1, Attached: true}, // it never did
+		{3}: nil,
+	} {
+		if x != nil {
+			if err := e.record(*x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := (&Target{env: e, Array: a}).cloneStatus(u, ArrayStatus{Unreadable: []string{"the disks"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := `"detached_at":null`
+		if x != nil && !x.DetachedAt.IsZero() {
+			want = `"detached_at":"2001-09-09T01:46:40Z"`
+		}
+		if !strings.Contains(string(text), want) {
+			t.Errorf("clone %v of entry %+v: %s; want %s in it", u, x, text, want)
+		}
 	}
 }

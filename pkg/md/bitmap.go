@@ -15,7 +15,8 @@ const (
 	bitmapHi         = 4
 	bitmapClustered  = 5
 	bitmapLockless   = 6
-	bitmapMaxBytes   = 8 << 20 // 64 Mi chunks; mdadm makes a few hundred KiB at most
+	bitmapMaxBytes   = 8 << 20 // mdadm makes a few hundred KiB at most
+	bitmapMaxChunks  = (bitmapMaxBytes - bitmapHeader) * 8
 	bitmapHostEndian = 1 << 15
 )
 
@@ -174,7 +175,7 @@ func decodeBitmapHeader(b []byte) (*Bitmap, uint64, error) {
 	if m.SyncSize%perChunk != 0 {
 		chunks++
 	}
-	if bitmapBytes(chunks) > bitmapMaxBytes {
+	if chunks > bitmapMaxChunks { // what they take is not computed before: it can pass 64 bits
 		return nil, 0, fmt.Errorf("bitmap: %d chunks, more than fit %d bytes", chunks, bitmapMaxBytes)
 	}
 	return m, chunks, nil
