@@ -142,9 +142,14 @@ func (a *adoption) firstCopy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.env.record(Entry{
+	err = a.env.record(Entry{
 		Clone: a.result.Clone, Array: a.Conf.UUID, FirstCopy: true, Attached: true, Joined: stay, Complete: true, Slot: a.slot,
 	})
+	state, e := a.Array.State()
+	if lost := a.lost(state); e == nil && lost != nil {
+		return errors.Join(lost, err)
+	}
+	return errors.Join(err, e)
 }
 
 // takeSlot gives the array one more slot where none is empty, and waits until the kernel has put the drive into it.
@@ -335,9 +340,16 @@ func nameFor(asked, own, kernel string) string {
 	return kernel
 }
 
-// finishAdoption puts everything back. A first copy that was cut is taken out: md cannot resume it.
+// finishAdoption puts everything back. A first copy that was cut is taken out: md cannot resume it. So is a drive that failed.
 func (a *adoption) finishAdoption(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case reasonCode(err) == "drive-failed":
+		state, e := a.Array.State()
+		if e == nil {
+			e = a.drop(state)
+		}
+		err = errors.Join(err, e)
+	case err != nil && ctx.Err() != nil:
 		err = interrupted(context.Canceled)
 		if a.inside {
 			a.env.Log.Infof("interrupted: taking %s out; a first copy starts from the beginning when adopt is run again", a.drive.Name)

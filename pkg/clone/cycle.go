@@ -329,7 +329,11 @@ func (s *session) takeOut() error {
 	if err == nil && !s.result.Offline {
 		s.env.Log.Infof("%s was in use: the clone is what a power cut at that moment would have left", s.Array.Name)
 	}
-	return err
+	state, e := s.Array.State()
+	if e == nil {
+		e = failedBehind(s.Array.Name, s.drive.Name, state, s.peers)
+	}
+	return errors.Join(err, e)
 }
 
 // remember appends an account to the history.

@@ -266,6 +266,30 @@ func TestLostMeanwhile(t *testing.T) {
 	}
 }
 
+func TestFailedBehind(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		flags map[string]string // of the members that are left
+		want  string
+	}{
+		{"none failed", map[string]string{"a": "in_sync", "b": "in_sync"}, ""},
+		{"one failed", map[string]string{"a": "faulty", "b": "in_sync"}, "primary-failed"},
+		{"one is gone", map[string]string{"b": "in_sync"}, "primary-failed"},
+	} {
+		var state md.State
+		for name, flag := range test.flags {
+			state.Members = append(state.Members, md.MemberState{Name: name, Flags: []string{flag}})
+		}
+		got := ""
+		if err := failedBehind("md0", "c", state, []string{"a", "b"}); err != nil {
+			got = reasonCode(err)
+		}
+		if got != test.want {
+			t.Errorf("%s: failedBehind() = %q; want %q", test.name, got, test.want)
+		}
+	}
+}
+
 func TestFirstInSync(t *testing.T) {
 	member := func(name string, slot int, flags ...string) md.MemberState {
 		return md.MemberState{Name: name, Slot: slot, Flags: flags}

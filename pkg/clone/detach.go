@@ -71,6 +71,16 @@ func primaryFailed(array, drive string, lost []string) *report.Error {
 		Hint("replace what failed; mdclone-early detach takes the clone out when you say so")
 }
 
+// failedBehind says that primaries failed while the clone was leaving, of which nobody knew when it was let go; nil if none did.
+func failedBehind(array, drive string, state md.State, peers []string) error {
+	_, lost := whoIsLeft(state, peers)
+	if len(lost) == 0 {
+		return nil
+	}
+	return report.Fail(report.Failed, "primary-failed", "%s of %s failed while %s was leaving, which is out, and a clone", join(lost), array, drive).
+		Hint("replace what failed; until then mdclone-early attach lets the clone in, in its place")
+}
+
 // noneLeft says what a clone is worth whose primaries are lost.
 func noneLeft(array, drive string, state md.State, lost []string) *report.Error {
 	if m, _ := state.Member(drive); m.InSync() {
@@ -150,7 +160,11 @@ func (s *session) awaitUnlisted() (*md.Member, error) {
 	}
 }
 
+// readPrimary reads the primary that is looked at; what one that has failed meanwhile holds says nothing any more.
 func (s *session) readPrimary() (*md.Member, error) {
+	if err := s.choosePeer(); err != nil {
+		return nil, err
+	}
 	m, err := md.ReadDevice(md.NodePath(s.peer))
 	if err != nil {
 		return nil, err

@@ -177,6 +177,9 @@ func (s *session) join() error {
 		}
 		return nil
 	}
+	if s.failed() {
+		return errors.Join(driveFailed(s.drive.Name), s.takeBack())
+	}
 	if err == nil {
 		err = fmt.Errorf("the kernel put %s into slot %d, not %d", s.drive.Name, got, s.slot)
 	}
@@ -237,6 +240,9 @@ func (s *session) awaitSlot() (int, error) {
 		}
 		if m.Slot >= 0 {
 			return m.Slot, nil
+		}
+		if m.Has("faulty") { // it gets none any more
+			return -1, driveFailed(s.drive.Name)
 		}
 		if s.env.Now().After(end) {
 			return -1, fmt.Errorf("it is still a spare after %s", patience)

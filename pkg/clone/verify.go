@@ -376,6 +376,13 @@ func (s *session) agree() error {
 	if err := s.sound(); err != nil {
 		return err
 	}
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if lost := s.lost(state); lost != nil { // of an attached clone nobody looks for that later
+		return lost
+	}
 	if s.result.MismatchedSectors == 0 {
 		if s.done == config.VerifyFull {
 			return errors.Join(s.doubt(""), s.recordStay())
