@@ -93,8 +93,7 @@ func (r *rig) adoptSpare(t *testing.T) {
 // without asking for --overwrite.
 func (r *rig) adoptInterrupted(t *testing.T) {
 	r.create()
-	// the first copy stops after 8 MiB, so that the interrupt finds it under way
-	r.Script("echo 16384 > /sys/block/md0/md/sync_max")
+	r.throttle("vdc", 8*mib) // so that the interrupt finds the first copy under way
 	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "adopt", "/dev/md0", "/dev/vdc", "--name", "data"}})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +109,7 @@ func (r *rig) adoptInterrupted(t *testing.T) {
 	if end.Code != 130 {
 		t.Errorf("exit code %d after an interrupt; want 130\n%s", end.Code, end.Stderr)
 	}
-	r.Script("echo max > /sys/block/md0/md/sync_max")
+	r.throttle("vdc", 0)
 	if r.Try("test", "-e", "/sys/block/md0/md/dev-vdc").Code == 0 {
 		t.Error("the drive is still in the array after the interrupt")
 	}

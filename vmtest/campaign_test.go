@@ -187,6 +187,7 @@ func TestPowerCuts(t *testing.T) {
 			r.boot(t)
 			r.assemble()
 			r.settled()
+			r.unchanged()
 			j.finishes(r)
 			if t.Failed() {
 				t.Fatalf("cut %d: %s after %s of %s, seed %d", i, j.name, at, c.took[j.name], seed)
@@ -194,6 +195,17 @@ func TestPowerCuts(t *testing.T) {
 		}
 		t.Logf("%d cuts, nothing lost", cuts)
 	})
+}
+
+// unchanged requires that a cut has left nothing changed, before any command has run. The bitmap's tick lies on the disks: the
+// next command puts it back, if what it was is recorded.
+func (r *rig) unchanged() {
+	r.t.Helper()
+	const tick = "bitmap/time_base"
+	r.tunables(tick)
+	if got := strings.TrimSpace(r.File("/sys/block/md0/md/" + tick)); got != "5" {
+		r.Script(`grep -q '"attr":"bitmap/time_base","was":"5"' /var/lib/mdclone/tunables-*.json`)
+	}
 }
 
 // finishes requires that what was cut is finished by the next run, and that nothing stays changed.

@@ -25,10 +25,16 @@ func (r *rig) failing() {
 // break1 makes a disk fail every request, or ends that.
 func (r *rig) break1(disk string, failing bool) {
 	r.t.Helper()
-	table := "linear /dev/" + disk + " 0"
 	if failing {
-		table = "error"
+		r.table(disk, "error")
+	} else {
+		r.table(disk, "linear /dev/"+disk+" 0")
 	}
+}
+
+// table changes what the dm device over a disk does.
+func (r *rig) table(disk, table string) {
+	r.t.Helper()
 	r.Script(fmt.Sprintf(`dmsetup suspend --noflush on-%[1]s; echo "0 $(blockdev --getsz /dev/%[1]s) %[2]s" | dmsetup load on-%[1]s
 		dmsetup resume on-%[1]s`, disk, table))
 }
@@ -40,10 +46,9 @@ func (r *rig) kernelName(dm string) string {
 }
 
 // replaced gives the array a new primary in the place of one that failed: md remembers where the old one could not be read.
-func (r *rig) replaced(dm string) {
+func (r *rig) replaced(drive string) {
 	r.t.Helper()
-	dir := "/sys/block/md0/md/dev-" + r.kernelName(dm)
-	r.Script(`dir=` + dir + ` drive=/dev/mapper/` + dm + `; [ ! -e $dir ] || mdadm /dev/md0 --remove $drive
+	r.Script(`drive=` + drive + `; dir=/sys/block/md0/md/dev-$(basename "$(readlink -f $drive)"); [ ! -e $dir ] || mdadm /dev/md0 --remove $drive
 		while [ -e $dir ]; do :; done
 		mdadm --zero-superblock $drive; mdadm /dev/md0 --add $drive; mdadm --wait /dev/md0 || true
 		until grep -q in_sync $dir/state; do sleep 0.05; done`)
@@ -54,7 +59,20 @@ func TestDiskFails(t *testing.T) {
 	eachGuest(t, func(t *testing.T, suite string) {
 		r := newRig(t, suite, 3)
 		r.failing()
-		for _, p := range phases {
+		t.Run("the clone, joining", func(t *testing.T) {
+			r := r.at(t)
+			r.write(r.top, 4, 40)
+			r.table("vdc", "flakey /dev/vdc 0 0 1 1 error_writes") // it is read, and judged
+			got := r.account(1, "backup")
+			if code(t, got, "drive-failed"); got.Attached || got.Seconds.Total > 30 {
+				t.Errorf("a clone that takes no superblock: %+v; want it out, soon", got)
+			}
+			r.tunables()
+			r.alive()
+			r.break1("vdc", false)
+			r.finished()
+		})
+		for _, p := range []phase{copying, settling, comparing} {
 			t.Run("the clone, "+p.name, func(t *testing.T) {
 				r := r.at(t)
 				run := r.reached(p, func(*vm.Process) {
@@ -80,7 +98,7 @@ func TestDiskFails(t *testing.T) {
 				}
 				r.tunables()
 				r.break1("vdb", false)
-				r.replaced("on-vdb")
+				r.replaced("/dev/mapper/on-vdb")
 				r.early(0, "detach")
 				r.equal()
 			})
@@ -107,7 +125,7 @@ func TestDiskFails(t *testing.T) {
 func (r *rig) lastPrimaryFails(t *testing.T) {
 	r.Script("mdadm /dev/md0 --fail /dev/mapper/on-vdb --remove /dev/mapper/on-vdb 2>/dev/null")
 	r.throttle("vdc", 4*mib) // so that the copy is under way still
-	run := r.reached(phases[0], func(*vm.Process) {
+	run := r.reached(copying, func(*vm.Process) {
 		r.break1("vda", true)
 		r.throttle("vdc", 0)
 		if got := r.Try("dd", "if=/dev/zero", "of=/dev/mapper/data", "bs=1M", "count=1", "seek=10", "oflag=direct"); got.Code == 0 {
@@ -130,5 +148,5 @@ func (r *rig) lastPrimaryFails(t *testing.T) {
 	r.Script("dmsetup remove data; mdadm --stop /dev/md0; mdadm --assemble /dev/md0 --run /dev/mapper/on-vda")
 	r.holder()
 	r.finished()
-	r.replaced("on-vdb")
+	r.replaced("/dev/mapper/on-vdb")
 }
