@@ -116,6 +116,9 @@ func (e *Env) uuidOf(a md.Array) (md.UUID, error) {
 	if err != nil {
 		return md.UUID{}, err
 	}
+	if s.Metadata == "none" {
+		return md.UUID{}, fmt.Errorf("%s has no metadata", a.Name) // what is on its members is of another array
+	}
 	err = fmt.Errorf("%s has no members", a.Name)
 	for _, m := range s.Members {
 		member, e := md.ReadDevice(md.NodePath(m.Name))
