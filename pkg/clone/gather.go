@@ -184,12 +184,8 @@ func (t *Target) underneath(name string) []string {
 	if arrays, err := limits.Below(f, name); err == nil && slices.Contains(arrays, t.Array.Name) {
 		out = append(out, "it is, or lies on, "+t.Array.Name)
 	}
-	file, err := f.Read("class/block", name, "loop/backing_file")
-	if err != nil && f.Exists("class/block", name, "partition") {
-		if disk, e := filepath.EvalSymlinks(f.Path("class/block", name)); e == nil {
-			file, err = f.Read("class/block", filepath.Base(filepath.Dir(disk)), "loop/backing_file")
-		}
-	}
+	loop := t.env.diskOf(name)
+	file, err := f.Read("class/block", loop, "loop/backing_file")
 	if err != nil {
 		return out // no loop device
 	}
@@ -203,7 +199,7 @@ func (t *Target) underneath(name string) []string {
 	arrays, err := limits.Below(f, below)
 	var users []user
 	if err == nil && device {
-		users, err = t.env.users(below)
+		users, err = t.env.usersBeside(below, loop)
 	}
 	switch {
 	case err != nil:

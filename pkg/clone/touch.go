@@ -112,7 +112,8 @@ func (t *Target) touch() (touchWay, error) {
 	if err != nil {
 		return touchWay{}, err
 	}
-	way := chooseTouch(held, t.Array.Name, users, l, q.LogicalBlock)
+	// a loop device holds nothing
+	way := chooseTouch(held || len(users) > 0, t.Array.Name, users, l, q.LogicalBlock)
 	switch way.kind {
 	case touchExclusive:
 		return way, rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), unix.O_EXCL)

@@ -76,7 +76,10 @@ func notOffline(array string, users []user) error {
 }
 
 // users lists what uses the block device name, directly or through what is stacked on it. Partitions alone are no use.
-func (e *Env) users(name string) ([]user, error) {
+func (e *Env) users(name string) ([]user, error) { return e.usersBeside(name, "") }
+
+// usersBeside is users without a loop device and what is on that.
+func (e *Env) usersBeside(name, loop string) ([]user, error) {
 	above, err := limits.Above(e.FS, name)
 	if err != nil {
 		return nil, err
@@ -115,7 +118,54 @@ func (e *Env) users(name string) ([]user, error) {
 			out = append(out, user{device: n, swap: true})
 		}
 	}
+	loops, err := e.loopsOver(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range loops {
+		if l == loop {
+			continue
+		}
+		more, err := e.users(l)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, user{device: l}), more...)
+	}
 	return out, nil
+}
+
+// loopsOver lists the loop devices over a device, its partitions, or the disk that it is a partition of. The kernel claims nothing
+// for them: what is mounted there is written to a device that looks unused.
+func (e *Env) loopsOver(name string) ([]string, error) {
+	devices, err := e.FS.List("block")
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, d := range devices {
+		file, err := e.FS.Read("block", d, "loop/backing_file")
+		if err != nil {
+			continue // no loop device, or one without a file
+		}
+		below, device, err := e.holding(file)
+		if err == nil && device && (below == name || e.diskOf(below) == name || below == e.diskOf(name)) {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
+// diskOf is the disk of a partition, and of everything else that itself.
+func (e *Env) diskOf(name string) string {
+	if !e.FS.Exists("class/block", name, "partition") {
+		return name
+	}
+	disk, err := filepath.EvalSymlinks(e.FS.Path("class/block", name))
+	if err != nil {
+		return name
+	}
+	return filepath.Base(filepath.Dir(disk))
 }
 
 func onSwap(swaps, name string) bool {
