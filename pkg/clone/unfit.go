@@ -22,6 +22,9 @@ func otherLevel(f Facts) (Verdict, bool) {
 }
 
 func foreignDrive(f Facts) (Verdict, bool) {
+	if v, ok := copiedToSmaller(f); ok {
+		return v, true
+	}
 	switch {
 	case errors.Is(f.DriveErr, md.ErrOldMetadata):
 		return refuse(Unsuitable, "old-metadata", "%s has %s", f.DriveName, md.ErrOldMetadata).hint("%s", anew), true
@@ -45,6 +48,16 @@ func foreignDrive(f Facts) (Verdict, bool) {
 		return v, true
 	}
 	return Verdict{}, false
+}
+
+// copiedToSmaller is a member of this array that does not fit the drive that it was copied to.
+func copiedToSmaller(f Facts) (Verdict, bool) {
+	var e *md.TooSmallError
+	if f.Drive != nil || !errors.As(f.DriveErr, &e) || len(f.Primaries) > 0 && e.Super.Array != f.Primaries[0].Super.Array {
+		return Verdict{}, false
+	}
+	need, ok := e.Need()
+	return tooSmallBy(f.DriveName, need, e.Sectors*512), ok
 }
 
 // unfit features: what is not the plain RAID1 whose rules are known.
@@ -184,10 +197,13 @@ func otherGeometry(f Facts) (Verdict, bool) {
 // tooSmall is a drive that does not hold the mirror behind dataOffset sectors.
 func tooSmall(f Facts, dataOffset uint64) (Verdict, bool) {
 	if need := (dataOffset + f.Primaries[0].Super.Size) * 512; f.DriveBytes < need {
-		return refuse(Unsuitable, "too-small", "%s is too small by %d bytes", f.DriveName, need-f.DriveBytes).
-			hint("use a drive of %d bytes or more", need), true
+		return tooSmallBy(f.DriveName, need, f.DriveBytes), true
 	}
 	return Verdict{}, false
+}
+
+func tooSmallBy(name string, need, have uint64) Verdict {
+	return refuse(Unsuitable, "too-small", "%s is too small by %d bytes", name, need-have).hint("use a drive of %d bytes or more", need)
 }
 
 func tooSmallRequests(f Facts) (Verdict, bool) {

@@ -2,6 +2,7 @@ package clone
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"mdclone/pkg/config"
@@ -93,6 +94,9 @@ func TestJudge(t *testing.T) {
 		{"raid-devices changed", func(f *Facts) { f.Drive.Super.RaidDisks = 2 }, Outdated, false, "raid-devices", "", 10 * mib},
 		{"array shrunk", func(f *Facts) { f.Drive.Super.Size = 40960 }, Unsuitable, false, "size-changed", "", 10 * mib},
 		{"one sector too small", func(f *Facts) { f.DriveBytes = (2048+20480)*512 - 512 }, Unsuitable, false, "too-small", "", 10 * mib},
+		{"copied to a drive that is too small", copiedTo(1), Unsuitable, false, "too-small", "", 10 * mib},
+		{"another array's, copied to a drive that is too small", copiedTo(9), Foreign, false, "bad-superblock", "", 10 * mib},
+		{"of a size that nothing has", func(f *Facts) { copiedTo(1)(f); copied(f).DataOffset = 1 << 60 }, Foreign, false, "bad-superblock", "", 10 * mib},
 		{"just large enough", func(f *Facts) { f.DriveBytes = (2048 + 20480) * 512 }, Stale, true, "", config.VerifyChanged, 2 * mib},
 		{"small requests under a holder", func(f *Facts) {
 			f.DriveQueue.MaxSectorsKB, f.Queue.MaxSectorsKB = 128, 128
@@ -263,6 +267,21 @@ func attached(flags ...string) func(*Facts) {
 		f.Ledger.Attached = flags[0] != "faulty"
 		f.Array.Members = append(f.Array.Members, *f.Attached)
 	}
+}
+
+// copiedTo is a member of an array that was copied to a drive on which it does not fit.
+func copiedTo(array byte) func(*Facts) {
+	return func(f *Facts) {
+		super := *f.Drive.Super
+		super.Array = md.UUID{array}
+		f.Drive, f.DriveErr = nil, fmt.Errorf("vdc: %w", &md.TooSmallError{Super: &super, Sectors: 20000})
+	}
+}
+
+func copied(f *Facts) *md.Superblock {
+	var e *md.TooSmallError
+	errors.As(f.DriveErr, &e)
+	return e.Super
 }
 
 func ranAlone(events uint64) func(*Facts) {

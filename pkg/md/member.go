@@ -88,12 +88,31 @@ func readMemberAt(r io.ReaderAt, at uint64, size int64) (*Member, error) {
 	return m, nil
 }
 
+// TooSmallError says that a member's data do not fit its device: a member that was copied to a smaller drive, or damage.
+type TooSmallError struct {
+	Super   *Superblock
+	Sectors uint64 // of the device
+}
+
+// Error names what does not fit.
+func (e *TooSmallError) Error() string {
+	s := e.Super
+	return fmt.Sprintf("superblock: data of %d sectors (%d used) from sector %d on do not fit the device's %d", s.DataSize, s.Size,
+		s.DataOffset, e.Sectors)
+}
+
+// Need is the smallest size of a device, in bytes, that they would fit; false where no device is as large.
+func (e *TooSmallError) Need() (uint64, bool) {
+	const most = 1 << 54 // sectors: more is no size in bytes
+	data := max(e.Super.Size, e.Super.DataSize)
+	return (e.Super.DataOffset + data) * 512, e.Super.DataOffset < most && data < most
+}
+
 // fits makes sure that the data which s names lies on a device of so many sectors; the kernel refuses such a member too
 // (drivers/md/md.c, super_1_load, Linux 6.12).
 func (s *Superblock) fits(sectors uint64) error {
 	if s.DataOffset > sectors || s.Size > sectors-s.DataOffset || s.DataSize > sectors-s.DataOffset {
-		return fmt.Errorf("superblock: data of %d sectors (%d used) from sector %d on do not fit the device's %d", s.DataSize, s.Size,
-			s.DataOffset, sectors)
+		return &TooSmallError{Super: s, Sectors: sectors}
 	}
 	return nil
 }
