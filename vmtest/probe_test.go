@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mdclone/pkg/clone"
+	"mdclone/pkg/limits"
 	"mdclone/vmtest/vm"
 )
 
@@ -26,7 +27,13 @@ func TestProbe(t *testing.T) {
 	for _, suite := range append([]string{"sid"}, suites...) {
 		t.Run(suite, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, suite, 1)
+			r := newRig(t, suite, 1, func(c *vm.Config) {
+				f, err := Lab(t).Helper(t.Context(), t.TempDir(), "nbd")
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Files, c.Load = append(c.Files, f), append(c.Load, "nbd", "ext4")
+			})
 			r.Script("mkdir -p /run/mdclone; mount -t tmpfs none /tmp; mkfs.ext4 -q /dev/vda; mount /dev/vda /mnt; " + fast)
 			before := r.Script(traces)
 			clean := func(t *testing.T) {
@@ -52,24 +59,31 @@ func TestProbe(t *testing.T) {
 			if t.Failed() {
 				return
 			}
-			// dm's table is exchanged while md is kept from copying: requests that reach the middle of the first MiB fail, which
-			// only those above the limit do
-			t.Run("fails", func(t *testing.T) {
-				r := r.at(t)
-				p := r.probing(t)
-				r.Script(`dmsetup suspend mdclone-probe
-					{ echo "0 1032 linear /dev/md1000001 0"; echo "1032 8 error"; echo "1040 7152 linear /dev/md1000001 1040"; } | dmsetup load mdclone-probe
-					dmsetup resume mdclone-probe; rm -f /dev/mapper/mdclone-probe; ` + fast) // the node is dmsetup's
-				got, err := p.Wait(r.Context())
-				if err != nil {
-					t.Fatal(err)
+			for _, test := range []struct {
+				name    string
+				most    int // KiB, see nbd
+				code    int
+				verdict limits.Verdict
+				reason  string
+				says    string
+			}{
+				{"no request fails", 0, 0, limits.Passes, "passes", "were split and arrived"},
+				{"what is longer than 64 KiB fails", 64, 1, limits.Fails, "bio-too-big", ": 128 KiB: "},
+				{"what each member takes fails too", 8, 1, limits.Unknown, "inconclusive", ": 16 KiB: "},
+			} {
+				if test.most != 64 && suite != suites[1] && !soaking() {
+					continue
 				}
-				account := read[clone.ProbeResult](r, got.Stdout)
-				if got.Code != 1 || account.Verdict != "fails" || account.Reasons[0].Code != "bio-too-big" || account.Result != "failed" {
-					t.Errorf("probe on a device that fails = %d, %+v; want 1", got.Code, account)
-				}
-				clean(t)
-			})
+				t.Run(test.name, func(t *testing.T) {
+					got := r.at(t).probeThrough(t, test.most)
+					account := read[clone.ProbeResult](r, got.Stdout)
+					if got.Code != test.code || account.Verdict != test.verdict || account.Reasons[0].Code != test.reason ||
+						!strings.Contains(account.Reasons[0].Text, test.says) {
+						t.Errorf("probe = %d, %+v; want %d, %s, %s with %q", got.Code, account, test.code, test.verdict, test.reason, test.says)
+					}
+					clean(t)
+				})
+			}
 			for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 				t.Run(signal.String(), func(t *testing.T) {
 					r := r.at(t)
@@ -136,6 +150,28 @@ func TestProbe(t *testing.T) {
 			})
 		})
 	}
+}
+
+// probeThrough has a probe's requests go, from the moment at which its small member joins, through a device that fails those of
+// more than most KiB, and carries out the others on the probe's array.
+func (r *rig) probeThrough(t *testing.T, most int) vm.Result {
+	t.Helper()
+	p := r.probing(t)
+	nbd, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"nbd", "/dev/nbd0", "/dev/md1000001", fmt.Sprint(most)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Script(`until [ "$(cat /sys/block/nbd0/size)" = 8192 ]; do sleep 0.05; done; echo 2048 > /sys/block/nbd0/queue/max_sectors_kb
+		dmsetup suspend mdclone-probe; echo 0 8192 linear /dev/nbd0 0 | dmsetup load mdclone-probe; dmsetup resume mdclone-probe
+		rm -f /dev/mapper/mdclone-probe # the node is dmsetup's
+		` + fast + `; while ls /sys/block | grep -q ^dm-; do sleep 0.05; done`)
+	r.stopProcess(nbd) // the guard waits for it
+	r.Script(`until [ "$(cat /sys/block/nbd0/size)" = 0 ]; do sleep 0.05; done`)
+	got, err := p.Wait(r.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
 }
 
 // probing starts a probe and waits until its small member is being copied to, which md is kept from.

@@ -43,7 +43,7 @@ var bare = recipe{
 	Extra: []string{"etc/mke2fs.conf", "usr/lib/x86_64-linux-gnu/libgcc_s.so.1:lib/x86_64-linux-gnu/libgcc_s.so.1"},
 	Eager: []string{"virtio_pci", "virtio_console", "virtio_blk", "md_mod", "raid1", "dm_mod", "loop"},
 	Required: []string{
-		"brd", "btrfs", "dm_crypt", "dm_delay", "dm_flakey", "dm_snapshot", "ext4", "null_blk", "nvme", "raid10", "scsi_debug", "sd_mod",
+		"brd", "btrfs", "dm_crypt", "dm_delay", "dm_flakey", "dm_snapshot", "ext4", "nbd", "null_blk", "nvme", "raid10", "scsi_debug", "sd_mod",
 		"virtio_scsi", "xfs",
 	},
 	Wanted: []string{
@@ -54,7 +54,7 @@ var bare = recipe{
 }
 
 // modprobeConf keeps modules that make devices at once from doing so.
-const modprobeConf = "options null_blk nr_devices=0\noptions scsi_debug add_host=0\noptions brd rd_nr=0\n"
+const modprobeConf = "options null_blk nr_devices=0\noptions scsi_debug add_host=0\noptions brd rd_nr=0\noptions nbd nbds_max=1\n"
 
 // Guest returns the bare guest of a Debian suite (bookworm, trixie, sid, ...): its kernel and, in memory, mdadm, LVM and
 // the like over busybox. Its init is not in it: it is laid over it at each start.

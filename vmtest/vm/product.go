@@ -38,6 +38,12 @@ func (l *Lab) Product(ctx context.Context, dir string) ([]File, error) {
 	return files, nil
 }
 
+// Helper builds vmtest's own program of that name into dir and returns it as it is put into a guest.
+func (l *Lab) Helper(ctx context.Context, dir, name string) (File, error) {
+	host, err := l.goBuild(ctx, dir, "vmtest/"+name)
+	return File{Path: "/usr/sbin/" + name, Mode: 0o755, Host: host}, err
+}
+
 // goBuild builds the command in the module's directory pkg, static, into dir.
 func (l *Lab) goBuild(ctx context.Context, dir, pkg string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
