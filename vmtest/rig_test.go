@@ -23,8 +23,9 @@ import (
 // suites are the Debian releases whose kernel and mdadm the product is tested on.
 var suites = []string{"bookworm", "trixie"}
 
-// systems are the full machines whose boot is tested: those suites with initramfs-tools, and the newer with dracut.
-var systems = append(slices.Clone(suites), "trixie"+vm.Dracut)
+// systems are the full machines whose boot is tested: those suites with initramfs-tools, and the newer with both variants of
+// dracut.
+var systems = append(slices.Clone(suites), "trixie"+vm.Dracut, "trixie"+vm.DracutPlain)
 
 // kernels are the suites of bare guests: those, and Debian's newest kernel and mdadm, where md's rules may differ.
 var kernels = append(slices.Clone(suites), "sid")

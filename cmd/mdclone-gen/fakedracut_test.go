@@ -80,7 +80,7 @@ func (f *fake) module(dest, version string) ([]byte, error) {
 		[ -e "$moddir/module-setup.sh" ] || exit 0
 		. "$moddir/module-setup.sh"
 		check || exit $(($? != 255))
-		[ "$(depends)" = "mdraid dracut-systemd" ] || exit 9
+		[ "$(depends)" = mdraid ] || exit 9
 		installkernel; install`
 	sh := exec.Command("bash", "-c", script)
 	sh.Env = append(os.Environ(), "ROOT="+f.root, "dracutsysrootdir="+f.root, "initdir="+dest, "kernel="+version, "hostonly=y")

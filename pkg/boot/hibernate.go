@@ -66,20 +66,54 @@ func (b *Boot) sleeper() (string, error) {
 
 // noResume has the initramfs leave a sleeping system alone whose image is on the array itself, where it cannot be seen before
 // the array's volumes are. initramfs-tools reads a file after each step of the boot (scripts/functions, 0.142); where systemd
-// runs the initramfs, as dracut's, a unit waits for the image's device. Others resume before this. undo takes it back, where
-// the array was not changed after all; not where systemd has dropped what was to wait for the unit.
+// runs the initramfs, as dracut's, a unit waits for the image's device; dracut without systemd has files of its own. Others
+// resume before this. undo takes it back, where the array was not changed after all; not where systemd has dropped what was
+// to wait for the unit.
 func (b *Boot) noResume(ctx context.Context) (undo func() error, err error) {
-	nothing := func() error { return nil }
 	switch {
 	case exists(filepath.Join(b.Root, "conf")):
 		return b.setNoResume(filepath.Join(b.Root, "conf/param.conf"))
 	case exists(filepath.Join(b.Root, "run/systemd/system")):
 		out, err := b.Run(ctx, "systemctl", "mask", "--runtime", "--now", "--no-block", "systemd-hibernate-resume.service")
 		if err != nil {
-			return nothing, fmt.Errorf("systemctl mask: %w: %s", err, out)
+			err = fmt.Errorf("systemctl mask: %w: %s", err, out)
+		}
+		return func() error { return nil }, err
+	}
+	return b.setResumeAside(ctx)
+}
+
+// setResumeAside takes dracut's files away (95resume/parse-resume.sh, 106): the rule that resumes as soon as an image is seen,
+// and the name of the device that is tried once more before anything is mounted.
+func (b *Boot) setResumeAside(ctx context.Context) (undo func() error, err error) {
+	const aside = ".mdclone"
+	var moved []string
+	reload := func() error {
+		if len(moved) == 0 {
+			return nil
+		}
+		if out, err := b.Run(ctx, "udevadm", "control", "--reload"); err != nil {
+			return fmt.Errorf("udevadm control --reload: %w: %s", err, out)
+		}
+		return nil
+	}
+	undo = func() error {
+		var errs []error
+		for _, path := range moved {
+			errs = append(errs, os.Rename(path+aside, path))
+		}
+		return errors.Join(append(errs, reload())...)
+	}
+	for _, name := range []string{"etc/udev/rules.d/99-resume.rules", ".resume"} {
+		path := filepath.Join(b.Root, name)
+		err := os.Rename(path, path+aside)
+		if err == nil {
+			moved = append(moved, path)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return undo, err
 		}
 	}
-	return nothing, nil
+	return undo, reload()
 }
 
 func (b *Boot) setNoResume(path string) (undo func() error, err error) {

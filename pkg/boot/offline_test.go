@@ -326,6 +326,36 @@ func TestNoResume(t *testing.T) {
 	if undo, err := b.noResume(t.Context()); err != nil || undo() != nil || len(ran) > 0 {
 		t.Errorf("in an initramfs that is not known: %v, ran %q", err, ran)
 	}
+	files := map[string]string{"etc/udev/rules.d/99-resume.rules": "the rule", ".resume": "/dev/sda2\n"}
+	for name, text := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(b.Root, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(b.Root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	undo, err := b.noResume(t.Context())
+	if err != nil {
+		t.Errorf("in dracut's script: %v", err)
+	}
+	for name := range files {
+		if exists(filepath.Join(b.Root, name)) {
+			t.Errorf("in dracut's script there is still %s", name)
+		}
+	}
+	if err := undo(); err != nil {
+		t.Errorf("undo in dracut's script: %v", err)
+	}
+	for name, want := range files {
+		if text, err := os.ReadFile(filepath.Join(b.Root, name)); err != nil || string(text) != want {
+			t.Errorf("%s is %q again, %v; want %q", name, text, err, want)
+		}
+	}
+	if reloads := []string{"udevadm control --reload", "udevadm control --reload"}; !slices.Equal(ran, reloads) {
+		t.Errorf("in dracut's script: ran %q; want %q", ran, reloads)
+	}
+	ran = nil
 	if err := os.MkdirAll(filepath.Join(b.Root, "run/systemd/system"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ func (b *Boot) timing(f *Facts, now bool) error {
 
 // endOfBlock tells, in local-block, whether the initramfs is about to give up. initramfs-tools waits max(30, rootdelay) seconds
 // from starttime on, and starts what it has after two thirds of that (scripts/local, scripts/local-block/mdadm, 0.142);
-// dracut does so after two thirds of RDRETRY looks (dracut-initqueue.sh, 106).
+// dracut does so after two thirds of RDRETRY looks (dracut-initqueue.sh and, without systemd, init.sh, 106).
 func (b *Boot) endOfBlock() bool {
 	number := func(name string) (int, bool) {
 		n, err := strconv.Atoi(os.Getenv(name))

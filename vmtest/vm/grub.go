@@ -14,9 +14,9 @@ import (
 var grubPackages = []string{"grub-pc-bin", "grub2-common", "mtools", "xorriso"}
 
 // grubDefault is /etc/default/grub of a machine whose kernel is to have the same parameters as without GRUB.
-func grubDefault() File {
+func grubDefault(system string) File {
 	var args []string
-	for _, arg := range slices.Concat(kernelArgs, machineArgs) {
+	for _, arg := range slices.Concat(kernelArgs, machineArgs, generatorOf(system).args) {
 		if arg != "ro" && !strings.HasPrefix(arg, "root=") { // GRUB finds these out
 			args = append(args, arg)
 		}
@@ -27,8 +27,8 @@ func grubDefault() File {
 
 // GrubMachine is Cloned with GRUB's packages, and files besides. For a start by itself (Config.Firmware) it needs a disk to
 // which GRUB is installed, a NewBootDisk: its own disks have no place for it.
-func (l *Lab) GrubMachine(ctx context.Context, suite string, files ...File) (Machine, error) {
-	return l.Cloned(ctx, suite, Layout{}, append([]File{grubDefault()}, files...), grubPackages...)
+func (l *Lab) GrubMachine(ctx context.Context, system string, files ...File) (Machine, error) {
+	return l.Cloned(ctx, system, Layout{}, append([]File{grubDefault(system)}, files...), grubPackages...)
 }
 
 // NewBootDisk makes an empty disk in dir with an MBR and one partition, which leaves the gap of 1 MiB for GRUB; a BIOS starts

@@ -148,11 +148,22 @@ func (y Layout) files() []File {
 }
 
 // packages are those that a machine needs for it, and what the name of its root directory is made of.
-func (y Layout) packages() (name string, packages []string) {
-	if y.LUKS {
+func (y Layout) packages(system string) (name string, packages []string) {
+	switch {
+	case y.LUKS && HasDracut(system):
+		return "-luks", []string{"cryptsetup", "systemd-cryptsetup"}
+	case y.LUKS:
 		return "-luks", []string{"cryptsetup-initramfs"}
 	}
 	return "", nil
+}
+
+// args are the kernel parameters that a machine needs for it.
+func (y Layout) args(system string) []string {
+	if y.LUKS && HasDracut(system) {
+		return []string{"rd.luks.uuid=" + luksUUID}
+	}
+	return nil
 }
 
 // fill writes the file system fs onto a member's disk, where its volume begins at start.

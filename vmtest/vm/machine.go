@@ -57,7 +57,7 @@ func (l *Lab) CloneMachine(ctx context.Context, system string, y Layout, files f
 	if err != nil {
 		return Machine{}, err
 	}
-	special, packages := y.packages()
+	special, packages := y.packages(system)
 	if len(more) > 0 {
 		special += "-more"
 	}
@@ -66,7 +66,8 @@ func (l *Lab) CloneMachine(ctx context.Context, system string, y Layout, files f
 
 // machine is Machine with more packages, for which special names the root directory.
 func (l *Lab) machine(ctx context.Context, system string, y Layout, names []string, files []File, special string, more ...string) (Machine, error) {
-	root, err := l.root(ctx, system, special, more...)
+	base, over := variant(system)
+	root, err := l.root(ctx, base, special, more...)
 	if err != nil {
 		return Machine{}, err
 	}
@@ -78,7 +79,7 @@ func (l *Lab) machine(ctx context.Context, system string, y Layout, names []stri
 	if err != nil {
 		return Machine{}, err
 	}
-	files, sum, err := loadAll(append(identity(agent), files...))
+	files, sum, err := loadAll(slices.Concat(identity(agent), over, files))
 	if err != nil {
 		return Machine{}, err
 	}
@@ -100,7 +101,7 @@ func (l *Lab) machine(ctx context.Context, system string, y Layout, names []stri
 		return Machine{}, err
 	}
 	m, err := readMachine(dir)
-	m.args, m.Layout = generatorOf(system).args, y
+	m.args, m.Layout = slices.Concat(generatorOf(system).args, y.args(system)), y
 	return m, err
 }
 

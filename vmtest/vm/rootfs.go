@@ -17,11 +17,20 @@ var machinePackages = []string{
 	"busybox", "e2fsprogs", "kmod", "linux-image-cloud-amd64", "lvm2", "mdadm", "systemd-sysv", "udev", "zstd",
 }
 
-// Dracut is what follows a suite's name where a machine's boot images are made with dracut: "trixie+dracut".
-const Dracut = "+dracut"
+// What follows a suite's name where a machine's boot images are made with dracut: "trixie+dracut".
+const (
+	Dracut      = "+dracut"          // as Debian has it: systemd runs the initramfs
+	DracutPlain = Dracut + "+script" // without systemd: a shell script does
+)
 
 // SuiteOf is the Debian suite of a machine.
-func SuiteOf(system string) string { return strings.TrimSuffix(system, Dracut) }
+func SuiteOf(system string) string {
+	suite, _, _ := strings.Cut(system, "+")
+	return suite
+}
+
+// HasDracut tells whether dracut makes a machine's boot images.
+func HasDracut(system string) bool { return strings.Contains(system, Dracut) }
 
 // generator is a machine's generator of boot images.
 type generator struct {
@@ -33,10 +42,19 @@ type generator struct {
 }
 
 func generatorOf(system string) generator {
-	if strings.HasSuffix(system, Dracut) {
+	if HasDracut(system) {
 		return dracut
 	}
 	return initramfsTools
+}
+
+// variant are the system whose root directory a machine has, and what is laid over it before mdclone-gen makes its boot image.
+func variant(system string) (base string, files []File) {
+	base, plain := strings.CutSuffix(system, strings.TrimPrefix(DracutPlain, Dracut))
+	if !plain {
+		return base, nil
+	}
+	return base, []File{{Path: "/etc/dracut.conf.d/script.conf", Data: []byte(dracutPlainConf)}}
 }
 
 var initramfsTools = generator{
@@ -93,9 +111,13 @@ manual_add_modules virtio_pci virtio_blk virtio_scsi sd_mod ext4
 const dracutConf = `hostonly=no
 mdadmconf=yes
 compress="zstd -1"
-omit_dracutmodules+=" hwdb kernel-modules kernel-modules-extra lunmask nvdimm overlay-root qemu resume systemd-pcrphase "
+omit_dracutmodules+=" hwdb kernel-modules kernel-modules-extra lunmask nvdimm overlay-root qemu systemd-pcrphase "
 omit_dracutmodules+=" terminfo usrmount virtfs virtiofs "
 add_drivers+=" dm_mod ext4 sd_mod virtio_blk virtio_pci virtio_scsi "
+`
+
+// dracutPlainConf takes systemd out, with all that needs it.
+const dracutPlainConf = `omit_dracutmodules+=" dracut-systemd systemd systemd-initrd "
 `
 
 // dracutModule puts a shell into the initramfs, for which the kernel's parameter machine.shell names a hook: dracut's own

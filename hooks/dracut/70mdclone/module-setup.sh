@@ -11,8 +11,7 @@ check() {
 
 # called by dracut
 depends() {
-	# the hooks are made for its systemd variant, the one that Debian has
-	echo mdraid dracut-systemd
+	echo mdraid
 }
 
 # called by dracut
