@@ -100,9 +100,16 @@ func TestBootOnce(t *testing.T) {
 
 	f.app.now = func() time.Time { return time.Unix(2_000_000, 0) }
 	f.app.members = func() ([]md.Found, error) { return nil, errors.New("no disks to be seen") }
+	f.run(0, "boot-once", "backup")
+	f.says(&f.stderr, "no disks to be seen")
 	f.grub.abstraction = "\n"
 	f.run(0, "boot-once", "backup", "--json")
-	f.says(&f.stderr, "no disks to be seen")
+	if image, err = initrd.Read(f.path(stateImage), func(string) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := image.Lookup(config.ChoiceFile); ok {
+		t.Errorf("%s: want nothing that outlasts a choice which GRUB forgets", stateImage)
+	}
 	var d document
 	if err := json.Unmarshal(f.stdout.Bytes(), &d); err != nil {
 		t.Fatalf("%v\n%s", err, &f.stdout)

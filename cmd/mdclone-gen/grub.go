@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"mdclone/pkg/boot"
 	"mdclone/pkg/report"
 )
 
@@ -129,13 +130,16 @@ func (a *app) chooseGrub(m machine, until int64) (kept string, err error) {
 	if other := env[nextEntry]; other != "" && other != entryID {
 		return "", otherChoice(other, "grub-editenv - unset "+nextEntry)
 	}
-	if err := m.writeState(a.chosen(m, until)); err != nil {
+	var told *boot.Choice // what tells where GRUB boots this again
+	if kept = a.grubKeeps(m); kept != "" {
+		told = a.chosen(m, until)
+	}
+	if err := m.writeState(told); err != nil {
 		return "", err
 	}
 	if err := a.needEntry(m); err != nil {
 		return "", err
 	}
-	kept = a.grubKeeps(m)
 	want := map[string]string{untilSetting: strconv.FormatInt(until, 10), nextEntry: entryID}
 	// in one write: an entry without an end would be chosen for ever where GRUB cannot clear it
 	err = a.command(m.root, "/"+grubEditenv, "-", "set", untilSetting+"="+want[untilSetting], nextEntry+"="+entryID)

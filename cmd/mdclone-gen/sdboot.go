@@ -135,7 +135,7 @@ func (a *app) chooseSystemdBoot(m machine, until int64) error {
 	if err != nil {
 		return fmt.Errorf("make an entry out of %s: %w", source, err)
 	}
-	state, err := m.state(a.chosen(m, until))
+	state, err := m.state(nil)
 	if err != nil {
 		return fmt.Errorf("put the ledger into an initrd: %w", err)
 	}

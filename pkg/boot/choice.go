@@ -78,6 +78,9 @@ func single(drives []Drive, u md.UUID) *Drive {
 	return &drives[i]
 }
 
+// spent is the reason of a clone that is not made again.
+const spent = "spent"
+
 // spent says why a clone that was chosen then is not made now, by the superblocks of array and clone; "" if it is. Those that
 // are no part of one history are not judged here: what is wrong with such a clone is said by whoever is asked to make it.
 //
@@ -90,22 +93,22 @@ func (c Chosen) spent(array, clone *md.Superblock) string {
 	case !c.In && clone.Events > c.Events:
 		return "was made, or begun, since this was chosen"
 	case c.In && !array.Lists(clone):
-		return "has left the array since this was chosen: it was made, or this is not the first boot since"
+		return "has left the array since this was chosen: it was made, taken out, or lost at an earlier boot"
 	case c.In && c.Whole && clone.Recovering():
 		return "was begun since this was chosen"
 	}
 	return ""
 }
 
-// sifting is what a choice still is for.
+// sifting is what is to be done at a boot.
 type sifting struct {
-	spent []report.Reason // of the clones that are here, and are not made again
-	here  bool            // another one is
-	meant []md.UUID       // with spent: the clones that are to be made
+	here    int             // arrays of which a clone is here that is to be made
+	missing []string        // names of arrays of which no clone is here
+	spent   []report.Reason // of the clones that are here, and are not made again
+	meant   []md.UUID       // with spent: the clones that are to be made
 }
 
-// sift is pure. Each array and each clone is judged by itself. An array of which no clone is here is still meant: it is told
-// that there is none.
+// sift is pure. Each array and each clone is judged by itself. An array whose clone is spent waits for no other one.
 func (c Choice) sift(confs []config.Array, found []md.Found) sifting {
 	var out sifting
 	for _, conf := range confs {
@@ -116,16 +119,23 @@ func (c Choice) sift(confs []config.Array, found []md.Found) sifting {
 			clone := single(v.clones, u)
 			if why := c.spent(conf, v.freshest, clone); why != "" {
 				text := fmt.Sprintf("the clone of %s at %s %s", conf.Name, md.NodePath(clone.Name), why)
-				out.spent = append(out.spent, report.Reason{Code: "spent", Text: text})
+				out.spent = append(out.spent, report.Reason{Code: spent, Text: text})
 				continue
 			}
 			is := func(d Drive) bool { return d.Super.Device == u }
 			here, meant = here || slices.ContainsFunc(v.clones, is), append(meant, u)
 		}
-		if here || len(out.spent) == before {
-			out.meant = append(out.meant, meant...)
+		switch {
+		case len(conf.Clones) == 0:
+			continue
+		case here:
+			out.here++
+		case len(out.spent) > before:
+			continue
+		default:
+			out.missing = append(out.missing, conf.Name)
 		}
-		out.here = out.here || here
+		out.meant = append(out.meant, meant...)
 	}
 	return out
 }
@@ -164,14 +174,4 @@ func (b *Boot) choice() (Choice, error) {
 		return Choice{}, nil
 	}
 	return c, nil
-}
-
-// sifted sifts what is here now.
-func (b *Boot) sifted(confs []config.Array) (sifting, error) {
-	c, err := b.choice()
-	if err != nil { // then time ends the choice
-		b.failed(err)
-	}
-	found, _, err := md.Scan(b.FS)
-	return c.sift(confs, found), err
 }

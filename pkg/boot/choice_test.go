@@ -88,10 +88,10 @@ func TestSpent(t *testing.T) {
 			for _, d := range test.now {
 				here = here || d.Name == "c"
 			}
-			if (len(got.spent) == 1) != test.spent || got.here != (here && !test.spent) || (len(got.meant) == 0) != test.spent {
+			if (len(got.spent) == 1) != test.spent || (got.here == 1) != (here && !test.spent) || (len(got.meant) == 0) != test.spent {
 				t.Errorf("chosen %+v: %+v; want it spent: %v", choice, got, test.spent)
 			}
-			if old := (Choice{}).sift(confs, members(9, test.now...)); len(old.spent) > 0 || len(old.meant) != 1 || old.here != here {
+			if old := (Choice{}).sift(confs, members(9, test.now...)); len(old.spent) > 0 || len(old.meant) != 1 || (old.here == 1) != here {
 				t.Errorf("of no choice: %+v; want it made", old)
 			}
 		})
@@ -112,42 +112,50 @@ func TestSift(t *testing.T) {
 		then, now []md.Found
 		spent     string // arrays or drives among the reasons, in order
 		meant     []md.UUID
-		here      bool
+		here      int
+		missing   string // names of arrays
 	}{
-		"two arrays, none done":     {two, append(then, members(9, on("p", 100, "0---"))...), both(50, 50), "", []md.UUID{c, d}, true},
-		"two arrays, one done":      {two, append(then, members(9, on("p", 100, "0---"))...), both(150, 50), "boot at /dev/c", []md.UUID{d}, true},
-		"two arrays, the other":     {two, append(then, members(9, on("p", 100, "0---"))...), both(50, 150), "root at /dev/d", []md.UUID{c}, true},
-		"two arrays, both done":     {two, append(then, members(9, on("p", 100, "0---"))...), both(150, 150), "boot at /dev/c,root at /dev/d", nil, false},
-		"two arrays, one not known": {two, then, both(150, 150), "boot at /dev/c", []md.UUID{d}, true},
+		"two arrays, none done":     {two, append(then, members(9, on("p", 100, "0---"))...), both(50, 50), "", []md.UUID{c, d}, 2, ""},
+		"two arrays, one done":      {two, append(then, members(9, on("p", 100, "0---"))...), both(150, 50), "boot at /dev/c", []md.UUID{d}, 1, ""},
+		"two arrays, the other":     {two, append(then, members(9, on("p", 100, "0---"))...), both(50, 150), "root at /dev/d", []md.UUID{c}, 1, ""},
+		"two arrays, both done":     {two, append(then, members(9, on("p", 100, "0---"))...), both(150, 150), "boot at /dev/c,root at /dev/d", nil, 0, ""},
+		"two arrays, one not known": {two, then, both(150, 150), "boot at /dev/c", []md.UUID{d}, 1, ""},
 		"one done, the other's clone is not here": {
 			two, append(then, members(9, on("p", 100, "0---"))...),
 			append(members(8, on("p", 200, "0---"), on("c", 150, "01-3")), members(9, on("p", 200, "0---"))...),
 			"boot at /dev/c",
 			[]md.UUID{d},
-			false,
+			0,
+			"root",
 		},
+		"none of them here": {two, then, nil, "", []md.UUID{c, d}, 0, "boot,root"},
 		"two clones, one done": {
 			clones, members(9, on("p", 100, "0---")), members(9, on("p", 200, "0---"), on("c", 150, "012-"), on("d", 50, "0123")),
 			"root at /dev/c",
 			[]md.UUID{d},
-			true,
+			1,
+			"",
 		},
 		"two clones, one done, the other not here": {
-			clones, members(9, on("p", 100, "0---")), members(9, on("p", 200, "0---"), on("c", 150, "012-")), "root at /dev/c", nil, false,
+			clones, members(9, on("p", 100, "0---")), members(9, on("p", 200, "0---"), on("c", 150, "012-")), "root at /dev/c", nil, 0, "",
 		},
 		"two clones, both done": {
 			clones, members(9, on("p", 100, "0---")), members(9, on("p", 200, "0---"), on("c", 150, "0123"), on("d", 150, "0123")),
 			"root at /dev/c,root at /dev/d",
 			nil,
-			false,
+			0,
+			"",
 		},
 		"two clones, one was in, both are made": {
 			clones, members(9, on("p", 100, "012-"), on("q", 100, "012-"), on("c", 100, "012-"), on("d", 40, "0123")),
 			members(9, on("p", 200, "012-"), on("q", 200, "012-"), on("c", 200, "012-"), on("d", 40, "0123")),
 			"",
 			[]md.UUID{c, d},
-			true,
+			1,
+			"",
 		},
+		"no clones are configured": {[]config.Array{{Name: "none", UUID: md.UUID{9}}}, nil, nil, "", nil, 0, ""},
+		"a clone of another array": {clones, nil, members(8, on("c", 50, "012-")), "", []md.UUID{c, d}, 0, "root"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := NewChoice(test.confs, test.then, 5).sift(test.confs, test.now)
@@ -159,8 +167,8 @@ func TestSift(t *testing.T) {
 					t.Errorf("the reason is %+v", r)
 				}
 			}
-			if strings.Join(spent, ",") != test.spent || got.here != test.here {
-				t.Errorf("%+v; want spent %q, here %v", got, test.spent, test.here)
+			if strings.Join(spent, ",") != test.spent || got.here != test.here || strings.Join(got.missing, ",") != test.missing {
+				t.Errorf("%+v; want spent %q, here %d, missing %q", got, test.spent, test.here, test.missing)
 			}
 			if diff := cmp.Diff(test.meant, got.meant); diff != "" {
 				t.Errorf("meant (-want +got):\n%s", diff)

@@ -80,15 +80,10 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	if err != nil {
 		return why(report.Usage, "configuration", "%v", err)
 	}
-	if o, ok := b.awaitClones(ctx, confs, events, con); !ok {
+	todo, o, ok := b.awaitClones(ctx, confs, events, con)
+	if !ok {
+		o.Reasons = append(o.Reasons, todo.spent...)
 		return o
-	}
-	todo, err := b.sifted(confs)
-	if err != nil {
-		return why(report.Failed, "scan", "%v", err)
-	}
-	if len(todo.spent) > 0 && !todo.here {
-		return outcome{Result: report.Done.Result(), Code: report.Done, Reasons: todo.spent}
 	}
 	undo, err := b.noResume(ctx)
 	if err == nil { // what holds the clone so that nothing else takes it would be in the way
@@ -99,7 +94,7 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	}
 	b.show(ctx, "making the clone; do not unplug it; Enter ends that and boots")
 	frozen := b.readOnly()
-	o := b.supervise(ctx, con, todo)
+	o = b.supervise(ctx, con, todo)
 	if !o.changed() {
 		err = undo()
 	}
@@ -149,7 +144,11 @@ func (b *Boot) thaw(before []md.Array) {
 
 // awaitClones waits until each array that has clones has one of them here, for as long as is configured. ok says that
 // there is something to do.
-func (b *Boot) awaitClones(ctx context.Context, confs []config.Array, events *sysfs.Uevents, con *consoles) (o outcome, ok bool) {
+func (b *Boot) awaitClones(ctx context.Context, confs []config.Array, events *sysfs.Uevents, con *consoles) (todo sifting, o outcome, ok bool) {
+	choice, err := b.choice()
+	if err != nil { // then time ends the choice
+		b.failed(err)
+	}
 	end, next := time.Now().Add(b.params.cloneWait), time.Time{}
 	for {
 		// those that come are to stay out until then, and the primaries of another array may be late
@@ -158,48 +157,35 @@ func (b *Boot) awaitClones(ctx context.Context, confs []config.Array, events *sy
 		}
 		found, _, err := md.Scan(b.FS)
 		if err != nil {
-			return why(report.Failed, "scan", "%v", err), false
+			return todo, why(report.Failed, "scan", "%v", err), false
 		}
-		here, missing := present(confs, found)
-		left := time.Until(end)
+		todo = choice.sift(confs, found)
+		missing, left := strings.Join(todo.missing, ", "), time.Until(end)
 		switch {
-		case len(missing) == 0 && here > 0:
-			return outcome{}, true
-		case len(missing) == 0:
-			return why(report.Usage, "no-clone", "no clone is configured"), false
-		case left <= 0 && here > 0:
-			b.Log.Infof("going on without the clone of %s", strings.Join(missing, ", "))
-			return outcome{}, true
+		case missing == "" && todo.here > 0:
+			return todo, outcome{}, true
+		case missing == "" && len(todo.spent) > 0:
+			return todo, outcome{Result: report.Done.Result(), Code: report.Done}, false
+		case missing == "":
+			return todo, why(report.Usage, "no-clone", "no clone is configured"), false
+		case left <= 0 && todo.here > 0:
+			b.Log.Infof("going on without the clone of %s", missing)
+			return todo, outcome{}, true
 		case left <= 0:
-			return why(report.NoDrive, "no-drive", "the clone of %s was not plugged in", strings.Join(missing, ", ")), false
+			return todo, why(report.NoDrive, "no-drive", "the clone of %s was not plugged in", missing), false
 		}
 		if now := time.Now(); !now.Before(next) {
-			b.show(ctx, fmt.Sprintf("waiting for the clone of %s, %d s left; Enter ends that and boots", strings.Join(missing, ", "),
+			b.show(ctx, fmt.Sprintf("waiting for the clone of %s, %d s left; Enter ends that and boots", missing,
 				int(left.Round(time.Second).Seconds())))
 			next = now.Add(countEach)
 		}
 		if err := events.Wait(ctx, min(lookAgain, left)); err != nil {
-			return why(report.Failed, "wait", "%v", err), false
+			return todo, why(report.Failed, "wait", "%v", err), false
 		}
 		if con.entered() {
-			return why(report.Interrupted, "skipped", "it was skipped at the console"), false
+			return todo, why(report.Interrupted, "skipped", "it was skipped at the console"), false
 		}
 	}
-}
-
-// present counts the arrays that have one of their clones here, and names those that have not.
-func present(confs []config.Array, found []md.Found) (here int, missing []string) {
-	for _, c := range confs {
-		is := func(f md.Found) bool { return f.Member.Super.Array == c.UUID && c.HasClone(f.Member.Super.Device) }
-		switch {
-		case len(c.Clones) == 0:
-		case slices.ContainsFunc(found, is):
-			here++
-		default:
-			missing = append(missing, c.Name)
-		}
-	}
-	return here, missing
 }
 
 // options are those of the backup.

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"mdclone/pkg/config"
-	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 	"mdclone/pkg/sysfs"
 )
@@ -78,30 +77,6 @@ func TestAsleep(t *testing.T) {
 	}
 	if asleep(nil) {
 		t.Error("asleep(nil) = true")
-	}
-}
-
-func TestPresent(t *testing.T) {
-	array, clone, other := md.UUID{1}, md.UUID{2}, md.UUID{3}
-	found := func(array, device md.UUID) md.Found {
-		return md.Found{Member: &md.Member{Super: &md.Superblock{Array: array, Device: device}}}
-	}
-	confs := []config.Array{{Name: "none", UUID: md.UUID{9}}, {Name: "root", UUID: array, Clones: []md.UUID{clone, other}}}
-	for _, test := range []struct {
-		name    string
-		found   []md.Found
-		here    int
-		missing string
-	}{
-		{"nothing", nil, 0, "root"},
-		{"a primary", []md.Found{found(array, md.UUID{4})}, 0, "root"},
-		{"one of its clones", []md.Found{found(array, other)}, 1, ""},
-		{"a clone of another array", []md.Found{found(md.UUID{7}, clone)}, 0, "root"},
-	} {
-		here, missing := present(confs, test.found)
-		if here != test.here || strings.Join(missing, ",") != test.missing {
-			t.Errorf("%s: %d, %q; want %d, %q", test.name, here, missing, test.here, test.missing)
-		}
 	}
 }
 
@@ -398,6 +373,10 @@ func TestOutcomeText(t *testing.T) {
 	}{
 		{
 			report.Done, `{"array":"root","result":"done","attached":false,"reasons":[]}`,
+			"the clone was made before anything was started; it is detached", true,
+		},
+		{
+			report.Done, `{"array":"root","result":"done","attached":false,"reasons":[{"code":"was-in-sync","text":"it was in"}]}`,
 			"the clone was made before anything was started; it is detached", true,
 		},
 		{

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,7 +97,7 @@ func (o outcome) text() string {
 	}
 	text, because := "", strings.Join(reasons, "; ")
 	switch {
-	case o.Code == report.Done && len(made) > 0 && len(o.Reasons) == 0:
+	case o.Code == report.Done && len(made) > 0 && !slices.ContainsFunc(o.Reasons, func(r report.Reason) bool { return r.Code == spent }):
 		text = "the clone was made before anything was started"
 	case len(made) > 0:
 		text = "the clone of " + strings.Join(made, ", ") + " was made before anything was started, the rest was not (" + o.Result +

@@ -165,7 +165,9 @@ func (s *session) bringIn(ctx context.Context) error {
 		}
 		if m.InSync() { // an interrupt leaves it in: it is no clone before their end
 			err = s.equalPrimaries(ctx)
-			s.inside = err == nil
+			if s.inside = err == nil; s.inside {
+				err = s.markedMeanwhile()
+			}
 		} else { // it may wait for what comes after the range
 			s.inside = true
 			err = s.openRange()
@@ -205,6 +207,16 @@ func (s *session) bringIn(ctx context.Context) error {
 func (s *session) copies(b *md.Bitmap) {
 	s.bitmap, s.copied = b, b.Dirty
 	s.result.DirtyBytes = b.Bytes(b.Dirty)
+}
+
+// markedMeanwhile adds to what is compared what was marked while a resync was waited for, which has cleared other marks.
+func (s *session) markedMeanwhile() error {
+	m, err := s.readPrimary()
+	if err == nil && m.Bitmap.ChunkBytes == s.bitmap.ChunkBytes {
+		s.copied = s.copied.Or(m.Bitmap.Dirty)
+		s.result.DirtyBytes = s.bitmap.Bytes(s.copied)
+	}
+	return err
 }
 
 // rely notes which primaries the session counts on, the freshest first.

@@ -269,14 +269,16 @@ func TestLostMeanwhile(t *testing.T) {
 func TestFailedBehind(t *testing.T) {
 	for _, test := range []struct {
 		name  string
+		state string
 		flags map[string]string // of the members that are left
 		want  string
 	}{
-		{"none failed", map[string]string{"a": "in_sync", "b": "in_sync"}, ""},
-		{"one failed", map[string]string{"a": "faulty", "b": "in_sync"}, "primary-failed"},
-		{"one is gone", map[string]string{"b": "in_sync"}, "primary-failed"},
+		{"none failed", "active", map[string]string{"a": "in_sync", "b": "in_sync"}, ""},
+		{"one failed", "active", map[string]string{"a": "faulty", "b": "in_sync"}, "primary-failed"},
+		{"one is gone", "active", map[string]string{"b": "in_sync"}, "primary-failed"},
+		{"the last one keeps its slot", "broken", map[string]string{"a": "faulty", "b": "in_sync"}, "last-primary"},
 	} {
-		var state md.State
+		state := md.State{ArrayState: test.state}
 		for name, flag := range test.flags {
 			state.Members = append(state.Members, md.MemberState{Name: name, Flags: []string{flag}})
 		}

@@ -74,7 +74,11 @@ func primaryFailed(array, drive string, lost []string) *report.Error {
 // failedBehind says that primaries failed while the clone was leaving, of which nobody knew when it was let go; nil if none did.
 func failedBehind(array, drive string, state md.State, peers []string) error {
 	_, lost := whoIsLeft(state, peers)
-	if len(lost) == 0 {
+	switch {
+	case state.ArrayState == "broken": // md keeps the last one in sync, by its word
+		return report.Fail(report.Failed, "last-primary", "%s failed while %s was leaving, and was the last of %s: %s, which is out, is a clone "+
+			"and the only good copy", join(peers), drive, array, drive).Hint("boot from %s; keep the other drives as they are", drive)
+	case len(lost) == 0:
 		return nil
 	}
 	return report.Fail(report.Failed, "primary-failed", "%s of %s failed while %s was leaving, which is out, and a clone", join(lost), array, drive).

@@ -7,8 +7,9 @@ import (
 
 // Facts is all that the verdict on a drive rests on, read before anything is changed.
 type Facts struct {
-	Array     md.State     // as the kernel has it
-	ArrayName string       // kernel name
+	Array     md.State // as the kernel has it
+	ArrayName string   // kernel name
+	ArrayUUID md.UUID
 	Queue     limits.Queue // of the array
 	Holders   []limits.Holder
 	InUse     bool // something is stacked on the array, mounts it or has it open exclusively

@@ -81,7 +81,7 @@ func (t *Target) primaries(s md.State, except string) ([]peer, error) {
 // Facts reads all that the verdict on a drive rests on.
 func (t *Target) Facts(d Drive) (Facts, error) {
 	e := t.env
-	f := Facts{ArrayName: t.Array.Name, DriveName: d.Name, Drive: d.Member, DriveErr: d.Err}
+	f := Facts{ArrayName: t.Array.Name, ArrayUUID: t.Conf.UUID, DriveName: d.Name, Drive: d.Member, DriveErr: d.Err}
 	var err error
 	if f.Array, err = t.Array.State(); err != nil {
 		return Facts{}, err
@@ -199,7 +199,7 @@ func (t *Target) underneath(name string) []string {
 	arrays, err := limits.Below(f, below)
 	var users []user
 	if err == nil && device {
-		users, err = t.env.usersBeside(below, loop)
+		users, err = t.env.usersBeside(below, []string{loop})
 	}
 	switch {
 	case err != nil:

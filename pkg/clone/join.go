@@ -380,10 +380,14 @@ func (s *session) sound() error {
 		return err
 	}
 	for _, m := range state.Members {
-		if m.Has("faulty") && m.Name != s.drive.Name && !slices.Contains(s.peers, m.Name) {
+		other := m.Name != s.drive.Name && !slices.Contains(s.peers, m.Name)
+		if other && m.Has("faulty") {
 			continue // another clone that has failed is out of the mirror
 		}
 		bad, err := s.Array.BadBlocks(m.Name)
+		if other && errors.Is(err, fs.ErrNotExist) {
+			continue // or is gone
+		}
 		if err != nil {
 			return err
 		}

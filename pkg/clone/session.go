@@ -193,7 +193,7 @@ func (t *Target) findDrives(opts Options) ([]Drive, error) {
 			return nil, report.Fail(report.Usage, "no-such-drive", "--clone: %w", err)
 		}
 		if d.Member == nil {
-			v, _ := foreignDrive(Facts{DriveName: d.Name, DriveErr: d.Err})
+			v, _ := foreignDrive(Facts{ArrayUUID: t.Conf.UUID, DriveName: d.Name, DriveErr: d.Err})
 			err = refused(v)
 		}
 		return []Drive{d}, err

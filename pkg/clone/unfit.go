@@ -53,10 +53,13 @@ func foreignDrive(f Facts) (Verdict, bool) {
 // copiedToSmaller is a member of this array that does not fit the drive that it was copied to.
 func copiedToSmaller(f Facts) (Verdict, bool) {
 	var e *md.TooSmallError
-	if f.Drive != nil || !errors.As(f.DriveErr, &e) || len(f.Primaries) > 0 && e.Super.Array != f.Primaries[0].Super.Array {
+	if f.Drive != nil || !errors.As(f.DriveErr, &e) || e.Super.Array != f.ArrayUUID {
 		return Verdict{}, false
 	}
 	need, ok := e.Need()
+	if len(f.Primaries) > 0 && e.Super.DataOffset+f.Primaries[0].Super.Size <= e.Sectors {
+		return Verdict{}, false // the array would fit
+	}
 	return tooSmallBy(f.DriveName, need, e.Sectors*512), ok
 }
 

@@ -60,7 +60,7 @@ func (u user) String() string {
 // notOffline says what keeps an array from being offline, and what can be done.
 func notOffline(array string, users []user) error {
 	e := report.Fail(report.Refused, "in-use", "%s is in use, so this is not offline: %s", array, describe(users))
-	hint := "without --offline the cycle runs beside what is on it; lvm vgchange -an stops LVM"
+	hint := "without --offline the cycle runs beside what is on it; lvm vgchange -an stops LVM, losetup -d a loop device"
 	for _, u := range users {
 		switch {
 		case u.mount != nil && (u.mount.Point == "/" || u.mount.Point == "/usr"):
@@ -76,10 +76,10 @@ func notOffline(array string, users []user) error {
 }
 
 // users lists what uses the block device name, directly or through what is stacked on it. Partitions alone are no use.
-func (e *Env) users(name string) ([]user, error) { return e.usersBeside(name, "") }
+func (e *Env) users(name string) ([]user, error) { return e.usersBeside(name, nil) }
 
-// usersBeside is users without a loop device and what is on that.
-func (e *Env) usersBeside(name, loop string) ([]user, error) {
+// usersBeside is users without some loop devices and what is on those.
+func (e *Env) usersBeside(name string, loops []string) ([]user, error) {
 	above, err := limits.Above(e.FS, name)
 	if err != nil {
 		return nil, err
@@ -118,15 +118,15 @@ func (e *Env) usersBeside(name, loop string) ([]user, error) {
 			out = append(out, user{device: n, swap: true})
 		}
 	}
-	loops, err := e.loopsOver(name)
+	over, err := e.loopsOver(name)
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range loops {
-		if l == loop {
+	for _, l := range over {
+		if slices.Contains(loops, l) {
 			continue
 		}
-		more, err := e.users(l)
+		more, err := e.usersBeside(l, append(loops, l))
 		if err != nil {
 			return nil, err
 		}
@@ -145,8 +145,8 @@ func (e *Env) loopsOver(name string) ([]string, error) {
 	var out []string
 	for _, d := range devices {
 		file, err := e.FS.Read("block", d, "loop/backing_file")
-		if err != nil {
-			continue // no loop device, or one without a file
+		if err != nil || !strings.HasPrefix(file, "/dev/") {
+			continue // no loop device, or over a file, which may lie where nobody answers
 		}
 		below, device, err := e.holding(file)
 		if err == nil && device && (below == name || e.diskOf(below) == name || below == e.diskOf(name)) {

@@ -40,7 +40,7 @@ func stale() Facts {
 			Level: "raid1", ArrayState: "clean", SyncAction: "idle", RaidDisks: 3, Degraded: 1, ComponentSize: 10 << 20, HasBitmap: true,
 			Members: []md.MemberState{{Name: "vda", Slot: 0, Flags: []string{"in_sync"}}, {Name: "vdb", Slot: 1, Flags: []string{"in_sync"}}},
 		},
-		ArrayName: "md0", Queue: limits.Queue{MaxSectorsKB: 512, LogicalBlock: 512},
+		ArrayName: "md0", ArrayUUID: md.UUID{1}, Queue: limits.Queue{MaxSectorsKB: 512, LogicalBlock: 512},
 		Primaries: []*md.Member{a, b},
 		DriveName: "vdc", Drive: c, DriveQueue: limits.Queue{MaxSectorsKB: 512, LogicalBlock: 512}, DriveBytes: 12 << 20,
 		Recorded: true,
@@ -96,6 +96,7 @@ func TestJudge(t *testing.T) {
 		{"one sector too small", func(f *Facts) { f.DriveBytes = (2048+20480)*512 - 512 }, Unsuitable, false, "too-small", "", 10 * mib},
 		{"copied to a drive that is too small", copiedTo(1), Unsuitable, false, "too-small", "", 10 * mib},
 		{"another array's, copied to a drive that is too small", copiedTo(9), Foreign, false, "bad-superblock", "", 10 * mib},
+		{"copied to a smaller drive that the array fits", func(f *Facts) { copiedTo(1)(f); f.Primaries[0].Super.Size = 10000 }, Foreign, false, "bad-superblock", "", 10 * mib},
 		{"of a size that nothing has", func(f *Facts) { copiedTo(1)(f); copied(f).DataOffset = 1 << 60 }, Foreign, false, "bad-superblock", "", 10 * mib},
 		{"just large enough", func(f *Facts) { f.DriveBytes = (2048 + 20480) * 512 }, Stale, true, "", config.VerifyChanged, 2 * mib},
 		{"small requests under a holder", func(f *Facts) {
