@@ -29,6 +29,7 @@ func TestAttacks(t *testing.T) {
 			{"cut joins", true, cutJoins},
 			{"while it is away", false, whileAway},
 			{"rows", true, rows},
+			{"unfit clones", false, unfitClones},
 		} {
 			if !a.newest() || group.newest {
 				t.Run(group.name, func(t *testing.T) { group.do(t, a) })

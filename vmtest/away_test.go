@@ -2,7 +2,11 @@
 
 package vmtest
 
-import "testing"
+import (
+	"testing"
+
+	"mdclone/pkg/clone"
+)
 
 // whileAway is what may be done to the array while the clone is away.
 func whileAway(t *testing.T, a *attackable) {
@@ -41,7 +45,9 @@ func (r *rig) mountedWithoutMd(t *testing.T) {
 		mkfs.ext4 -q -F /dev/md0`)
 	r.early(0, "adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite")
 	r.early(0, "detach")
-	r.Script("mount -t ext4 /dev/vdc /mnt; dd if=/dev/urandom of=/mnt/x bs=1M count=5 conv=fsync status=none; umount /mnt")
+	r.Script("mount -t ext4 /dev/vdc /mnt; dd if=/dev/urandom of=/mnt/x bs=1M count=5 conv=fsync status=none; mount -o remount,ro /mnt")
+	r.refused("in-use", clone.Unsuitable, "/dev/vdc")
+	r.Script("umount /mnt")
 	got := r.account(5, "backup")
 	code(t, got, "mismatch")
 	if got.MismatchedSectors == 0 || !got.Attached {

@@ -3,10 +3,12 @@
 package vmtest
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"mdclone/pkg/clone"
+	"mdclone/pkg/md"
 	"mdclone/vmtest/vm"
 )
 
@@ -94,5 +96,26 @@ func (r *rig) dataArray(t *testing.T) {
 	s := read[clone.Status](r, r.early(0, "status", "data", "--json").Stdout).Arrays[0]
 	if s.RaidDisks != 3 || s.Degraded != 1 || s.RunsFromClone || s.Clones[0].Device == "" {
 		t.Errorf("the array of data disks: %+v; want it started without its clone", s)
+	}
+	r.spareComes(t, disks[0])
+}
+
+// spareComes: a clone whose join was cut is a spare by its own superblock. It stays out when it is plugged in beside an array that
+// runs with its slot empty; let in, all of it would be copied, and it is no clone until then.
+func (r *rig) spareComes(t *testing.T, d vm.Disk) {
+	t.Helper()
+	r.Unplugged(d.Serial)
+	patchMember(t, d.Path, func(m *md.Member, super, _ []byte) { ownRole(m, super, md.RoleSpare) })
+	node := "/dev/" + r.Plugged(d)
+	in := func() bool { return r.Try("test", "-e", "/sys/block/md9/md/dev-"+filepath.Base(node)).Code == 0 }
+	for _, after := range [][]string{{"true"}, {"udevadm", "trigger", "--action=add", "--subsystem-match=block"}, {"mdadm", "--assemble", "--scan"}, {"mdadm", "-IRs"}} {
+		r.Try(after...)
+		r.Must("udevadm", "settle")
+		if in() {
+			t.Errorf("after %v a clone that is a spare by its superblock is in the array; want it out", after)
+		}
+	}
+	if r.Try("mdadm", "-I", node); !in() {
+		t.Error("mdadm does not take it in when it is told to: this shows nothing")
 	}
 }

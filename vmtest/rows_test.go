@@ -126,8 +126,6 @@ func (r *rig) cutInSync(t *testing.T) {
 // releases makes it on a RAID1. mdadm refuses a journal there ("only supported for RAID level 4/5/6"), and Debian's kernels have
 // no lockless bitmap.
 func (r *rig) unmadeMetadata(t *testing.T) {
-	own := func(c *md.Member) int { return 256 + 2*int(c.Super.DevNumber) }
-	le := binary.LittleEndian
 	r.quiet()
 	for _, test := range []struct {
 		name, code string
@@ -139,8 +137,11 @@ func (r *rig) unmadeMetadata(t *testing.T) {
 		{"the array's bitmap is lockless", "lockless-bitmap", clone.Unsuitable, []string{"vda", "vdb"}, func(_ *md.Member, _, b []byte) { b[4] = 6 }},
 		{"its bitmap is of no known kind", "bad-bitmap", clone.Outdated, []string{"vdc"}, func(_ *md.Member, _, b []byte) { b[4] = 99 }},
 		{"it has a journal", "unfit-features", clone.Unsuitable, []string{"vdc"}, func(_ *md.Member, s []byte, _ []byte) { s[9] |= md.FeatureJournal >> 8 }},
-		{"its own role is faulty", "no-slot", clone.Outdated, []string{"vdc"}, func(m *md.Member, s, _ []byte) { le.PutUint16(s[own(m):], md.RoleFaulty) }},
-		{"its own role is a slot that the array does not have", "no-slot", clone.Outdated, []string{"vdc"}, func(m *md.Member, s, _ []byte) { le.PutUint16(s[own(m):], 7) }},
+		{"the array has a journal", "unfit-features", clone.Unsuitable, []string{"vda", "vdb"}, func(_ *md.Member, s []byte, _ []byte) { s[9] |= md.FeatureJournal >> 8 }},
+		{"it is being reshaped", "unfit-features", clone.Unsuitable, []string{"vdc"}, func(_ *md.Member, s []byte, _ []byte) { s[8] |= md.FeatureReshape }},
+		{"it has no bitmap", "no-bitmap", clone.Outdated, []string{"vdc"}, func(_ *md.Member, s []byte, _ []byte) { s[8] &^= md.FeatureBitmap }},
+		{"its own role is faulty", "no-slot", clone.Outdated, []string{"vdc"}, func(m *md.Member, s, _ []byte) { ownRole(m, s, md.RoleFaulty) }},
+		{"its own role is a slot that the array does not have", "no-slot", clone.Outdated, []string{"vdc"}, func(m *md.Member, s, _ []byte) { ownRole(m, s, 7) }},
 		{"its superblock is damaged", "bad-superblock", clone.Foreign, []string{"vdc"}, nil},
 		{"the primaries were being recovered", "rollback-cut", clone.Ahead, []string{"vda", "vdb"}, func(_ *md.Member, s, _ []byte) { s[8] |= md.FeatureRecoveryOffset }},
 	} {
@@ -158,12 +159,18 @@ func (r *rig) unmadeMetadata(t *testing.T) {
 // nil wrong. It returns what puts back what was there.
 func (r *rig) patch(name string, do func(m *md.Member, super, bitmap []byte)) (undo func()) {
 	r.t.Helper()
-	m := readMember(r.t, r.disk(name))
+	return patchMember(r.t, r.disk(name), do)
+}
+
+// patchMember is patch for an image.
+func patchMember(t testing.TB, path string, do func(m *md.Member, super, bitmap []byte)) (undo func()) {
+	t.Helper()
+	m := readMember(t, path)
 	at := int64(m.Super.SuperOffset) * 512
 	before := make([]byte, int64(m.Super.BitmapOffset)*512+256)
-	f, err := os.OpenFile(r.disk(name), os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	_, err = f.ReadAt(before, at)
 	after := append([]byte(nil), before...)
@@ -175,11 +182,16 @@ func (r *rig) patch(name string, do func(m *md.Member, super, bitmap []byte)) (u
 	}
 	write := func(b []byte) error { _, err := f.WriteAt(b, at); return err }
 	if err = errors.Join(err, write(after)); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return func() {
 		if err := errors.Join(write(before), f.Close()); err != nil {
-			r.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
+}
+
+// ownRole gives a superblock's own device a role in it.
+func ownRole(m *md.Member, super []byte, role uint16) {
+	binary.LittleEndian.PutUint16(super[256+2*int(m.Super.DevNumber):], role)
 }
