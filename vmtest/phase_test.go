@@ -27,6 +27,7 @@ type phase struct {
 	again  []string // what finishes it; backup where it is nil
 	mode   string   // of that; incremental where it is ""
 	always []string // the faults that are tried in it even if there is little time
+	spare  bool     // md puts the drive into the place of a primary that fails
 }
 
 // Faults.
@@ -34,6 +35,7 @@ const (
 	interrupted = "interrupted"
 	killed      = "killed"
 	pulledOut   = "pulled out"
+	primaryLost = "a primary fails"
 )
 
 var (
@@ -83,6 +85,7 @@ var (
 		name: "adopting, between --add and --grow", argv: adoption, in: []string{"members 3 && at raid_disks 2"},
 		before: (*rig).unadopted,
 		again:  adoption, mode: "full",
+		spare: true,
 	}
 	adopting = phase{
 		name: "adopting, the first copy", argv: adoption, in: []string{"at raid_disks 3 && at sync_action recover"},
@@ -120,10 +123,16 @@ func (r *rig) reached(p phase, do func(run *vm.Process)) *vm.Process {
 		r.write(r.top, 60, 40)
 	}
 	script := phaseWords + "echo watching\n"
-	for _, condition := range p.in {
+	for i, condition := range p.in {
+		if i > 0 {
+			script += theRun + "\n" // a short phase leaves no time for that
+		}
 		script += "until " + condition + "; do :; done\n"
 	}
-	script += theRun + `
+	if len(p.in) == 1 {
+		script += theRun
+	}
+	script += `
 		kill -STOP $run; until grep -q '^State:.[TD]' /proc/$run/status; do :; done
 		` + p.in[len(p.in)-1]
 	watch, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", script}})
@@ -148,6 +157,7 @@ func (r *rig) reached(p phase, do func(run *vm.Process)) *vm.Process {
 		cancel()
 	}()
 	if got, err := watch.Wait(ctx); err != nil || got.Code != 0 {
+		_ = run.Signal(syscall.SIGKILL)
 		r.t.Fatalf("%s was not reached, or was over: %v %+v\nstderr: %s", p.name, err, got, run.Stderr())
 	}
 	do(run)
@@ -282,7 +292,9 @@ func (r *rig) losesPrimary(p phase) {
 		if got, err := failing.Wait(r.Context()); err != nil || got.Err() != nil {
 			r.t.Fatal(err, got.Err())
 		}
-		r.write(r.top, 1, 10)
+		if p.name != resting.name {
+			r.write(r.top, 1, 10)
+		}
 	})
 	got := r.ended(run, 1)
 	if code(r.t, got, "primary-failed"); got.Attached == p.late {

@@ -145,11 +145,7 @@ func (a *adoption) firstCopy(ctx context.Context) error {
 	err = a.env.record(Entry{
 		Clone: a.result.Clone, Array: a.Conf.UUID, FirstCopy: true, Attached: true, Joined: stay, Complete: true, Slot: a.slot,
 	})
-	state, e := a.Array.State()
-	if lost := a.lost(state); e == nil && lost != nil {
-		return errors.Join(lost, err)
-	}
-	return errors.Join(err, e)
+	return errors.Join(a.allThere(), err)
 }
 
 // takeSlot gives the array one more slot where none is empty, and waits until the kernel has put the drive into it.

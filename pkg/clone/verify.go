@@ -376,18 +376,12 @@ func (s *session) agree() error {
 	if err := s.sound(); err != nil {
 		return err
 	}
-	state, err := s.Array.State()
-	if err != nil {
-		return err
-	}
-	if lost := s.lost(state); lost != nil { // of an attached clone nobody looks for that later
-		return lost
-	}
 	if s.result.MismatchedSectors == 0 {
+		var err error
 		if s.done == config.VerifyFull {
-			return errors.Join(s.doubt(""), s.recordStay())
+			err = errors.Join(s.doubt(""), s.recordStay())
 		}
-		return nil
+		return errors.Join(s.allThere(), err)
 	}
 	if err := s.doubt(differed); err != nil {
 		return err
@@ -395,6 +389,18 @@ func (s *session) agree() error {
 	return report.Fail(report.Differs, "mismatch", "%s differs from the array in %d sectors; it was left attached, and is no "+
 		"usable clone", s.drive.Name, s.result.MismatchedSectors).
 		Hint("swap on the array can differ without harm while the system runs; compare offline to be certain")
+}
+
+// allThere says which primaries were lost since the session began: of a clone that stays attached nobody looks for that later.
+func (s *session) allThere() error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if lost := s.lost(state); lost != nil {
+		return lost
+	}
+	return nil
 }
 
 // compareCopied is --verify changed.
