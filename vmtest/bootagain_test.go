@@ -19,7 +19,6 @@ func TestBootOnceAgain(t *testing.T) {
 			t.Run(state, func(t *testing.T) {
 				t.Parallel()
 				conf, disks := bootCase{disks: strings.Fields(last), args: []string{vm.LightArg}}.config(t, all[state])
-				conf.CPUs = 1
 				raw(t, &conf)
 				for _, d := range conf.Disks {
 					disks[d.Serial] = d

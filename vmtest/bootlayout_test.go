@@ -3,7 +3,7 @@
 package vmtest
 
 import (
-	"slices"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -14,6 +14,7 @@ import (
 type layoutCase struct {
 	name    string
 	layout  vm.Layout
+	dracut  bool // with dracut too, if there is time
 	states  []string
 	boots   []bootCase
 	offline []offlineCase
@@ -21,7 +22,7 @@ type layoutCase struct {
 
 var layouts = []layoutCase{
 	{
-		name: "LVM on LUKS", layout: vm.Layout{LUKS: true}, states: []string{"cut", "stale"},
+		name: "LVM on LUKS", layout: vm.Layout{LUKS: true}, dracut: true, states: []string{"cut", "stale"},
 		boots: []bootCase{
 			{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-", on: firstSuite},
 			{
@@ -80,26 +81,33 @@ var layouts = []layoutCase{
 // TestBootLayouts boots such machines.
 func TestBootLayouts(t *testing.T) {
 	t.Parallel()
-	for i, suite := range suites {
-		t.Run(suite, func(t *testing.T) {
+	for i, system := range systems {
+		dracut := vm.HasDracut(system)
+		if dracut && !soaking() {
+			continue
+		}
+		t.Run(system, func(t *testing.T) {
 			for _, c := range layouts {
-				c.boots = slices.DeleteFunc(slices.Clone(c.boots), func(b bootCase) bool { return !b.on.runsOn(i) })
-				c.offline = slices.DeleteFunc(slices.Clone(c.offline), func(o offlineCase) bool { return !o.on.runsOn(i) })
+				if dracut && !c.dracut {
+					continue
+				}
+				c.boots = runOn(i, c.boots, func(b bootCase) where { return b.on })
+				c.offline = runOn(i, c.offline, func(o offlineCase) where { return o.on })
 				if len(c.boots)+len(c.offline) == 0 {
 					continue
 				}
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel() // machines are built one after the other otherwise
-					c.run(t, suite)
+					c.run(t, system)
 				})
 			}
 		})
 	}
 }
 
-func (c layoutCase) run(t *testing.T, suite string) {
+func (c layoutCase) run(t *testing.T, system string) {
 	l := Lab(t)
-	all, err := l.CloneStates(t.Context(), suite, c.layout, productFiles(t, l), c.states...)
+	all, err := l.CloneStates(t.Context(), system, c.layout, productFiles(t, l), c.states...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,10 +120,13 @@ func (c layoutCase) run(t *testing.T, suite string) {
 	for _, o := range c.offline {
 		t.Run("offline: "+o.name, func(t *testing.T) {
 			t.Parallel()
-			o.run(t, l, suite, all[o.state])
+			o.run(t, l, system, all[o.state])
 		})
 	}
 }
+
+// passphraseWanted is what cryptsetup-initramfs, systemd and dracut's own script say.
+var passphraseWanted = regexp.MustCompile("Please unlock disk|Please enter passphrase for|Enter passphrase for /dev/")
 
 // unlock types the passphrase of a machine that asks for one.
 func (r *rig) unlock(base vm.Machine) {
@@ -123,7 +134,7 @@ func (r *rig) unlock(base vm.Machine) {
 	if !base.Layout.LUKS {
 		return
 	}
-	err := r.AwaitConsole(r.Context(), "Please unlock disk")
+	err := r.AwaitConsoleMatch(r.Context(), passphraseWanted)
 	if err == nil {
 		err = r.Type(vm.Passphrase + "\n")
 	}

@@ -5,6 +5,7 @@ package vmtest
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,15 +38,15 @@ func startPrompt(t *testing.T, suite, state, plugged string, args ...string) *pr
 	return &prompt{offline: offline{&rig{Machine: LaunchIn(t, l, conf)}, disks}, conf: conf}
 }
 
-// maintain answers sulogin's question. What is typed before it listens is lost, and nothing tells when that is: so again and
-// again.
-func (p *prompt) maintain(t *testing.T) {
+// maintain answers sulogin's question, after which there is a prompt. What is typed before it listens is lost, and nothing
+// tells when that is: so again and again.
+func (p *prompt) maintain(t *testing.T, ready *regexp.Regexp) {
 	t.Helper()
 	all := p.Context()
 	for {
 		p.enter(t, "")
 		once, cancel := context.WithTimeout(all, 5*time.Second)
-		err := p.AwaitConsole(once, "root@machine:~# ")
+		err := p.AwaitConsoleMatch(once, ready)
 		cancel()
 		if err == nil {
 			return
@@ -169,7 +170,7 @@ func TestRescueTarget(t *testing.T) {
 			}
 			p := startPrompt(t, c.suite, "stale", disks, c.arg, "systemd.setenv=SYSTEMD_SULOGIN_FORCE=1") // root has no password
 			p.await(t, "Control-D to continue")
-			p.maintain(t)
+			p.maintain(t, regexp.MustCompile("root@machine:~# "))
 			if !c.plugged {
 				p.says(t, "mdclone-early backup", "no clone drive of root is plugged in", "hint: ")
 				if err := p.Attach(p.Context(), p.disks[vm.CloneSerial]); err != nil {

@@ -3,11 +3,66 @@
 package vmtest
 
 import (
+	"regexp"
 	"testing"
 
 	"mdclone/pkg/clone"
+	"mdclone/pkg/report"
 	"mdclone/vmtest/vm"
 )
+
+// breakAt are the kernel parameters that start dracut's own shell, for which root's password is not asked.
+func breakAt(place string, more ...string) []string {
+	return append([]string{"rd.break=" + place, "SYSTEMD_SULOGIN_FORCE=1", vm.LightArg}, more...)
+}
+
+// TestPromptOfDracut makes the clone at dracut's own prompt: before it starts what is on the array, without and with the hold
+// of mdclone=backup, and after that, when the clone is held.
+func TestPromptOfDracut(t *testing.T) {
+	t.Parallel()
+	for _, system := range systems[len(suites):] {
+		at := func(t *testing.T, args []string) *prompt {
+			p := startPrompt(t, system, "stale", first, args...)
+			p.await(t, "rdsosreport.txt")
+			p.maintain(t, regexp.MustCompile(`(?s)rdsosreport\.txt.*# $`))
+			p.says(t, "udevadm settle")
+			return p
+		}
+		t.Run(system+"/initqueue", func(t *testing.T) {
+			t.Parallel()
+			p := at(t, breakAt("initqueue"))
+			p.says(t, "mdclone-early status", ": stale at /dev/vda;")
+			p.says(t, "mdclone-early backup --offline --verify changed", "safe to unplug")
+			p.equal(t)
+			p.enter(t, "exit")
+			p.knows(t, 1, true)
+		})
+		t.Run(system+"/held", func(t *testing.T) {
+			t.Parallel()
+			p := at(t, breakAt("initqueue", "mdclone=backup", "mdclone.until=1700000000"))
+			p.says(t, "mdclone-early backup --offline --verify changed", "safe to unplug")
+			p.equal(t)
+			p.enter(t, "exit")
+			p.Up()
+			p.nothingBefore(t)
+			p.outcome(t, offlineCase{code: report.Done, why: "expired"})
+			if got := p.slots(); got != "01-" {
+				t.Errorf("the array is %s; want 01-", got)
+			}
+		})
+		t.Run(system+"/pre-mount", func(t *testing.T) {
+			t.Parallel()
+			p := at(t, breakAt("pre-mount"))
+			p.says(t, "mdclone-early status", "vda is in use: ")
+			p.says(t, "for f in /run/mdclone/claim-*; do read -r pid name <$f; kill $pid; done") // as the console says
+			p.says(t, "mdclone-early backup --offline", "this is not offline: dm-0 is on it", "hint: ", "lvm vgchange -an")
+			p.says(t, "lvm vgchange -an; mdclone-early backup --offline --verify changed; lvm vgchange -ay", "safe to unplug")
+			p.equal(t)
+			p.enter(t, "exit")
+			p.knows(t, 1, true)
+		})
+	}
+}
 
 // TestMachineAfterRescue: what the rescue image does cannot be recorded in the machine. Its next backup says so, once, and the
 // way out that it tells is incremental.
