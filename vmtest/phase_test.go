@@ -74,10 +74,12 @@ var (
 	}
 	detaching = phase{
 		name: "detaching", argv: []string{"backup"}, in: []string{"at degraded 0", "at degraded 1 && members 2"},
+		slow: "vda", rate: 64 << 10,
 		late: true,
 	}
 	leaving = phase{
 		name: "marking the canary", argv: []string{"backup"}, in: []string{"at degraded 0", "at degraded 1 && at sync_action frozen"},
+		slow: "vda", rate: 64 << 10,
 		late:   true,
 		always: onlyKill,
 	}
