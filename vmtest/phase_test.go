@@ -55,7 +55,7 @@ spare() { local s; for s in /sys/block/md0/md/dev-*/slot; do at ${s#/sys/block/m
 `
 
 var (
-	copying   = phase{name: "copying", argv: []string{"backup"}, in: []string{"at sync_action recover"}, always: most}
+	copying   = phase{name: "copying", argv: []string{"backup"}, in: []string{"at sync_action recover && ! spare"}, always: most}
 	settling  = phase{name: "settling", argv: []string{"backup"}, in: []string{"at degraded 0"}, always: most}
 	comparing = phase{
 		name: "comparing", argv: []string{"backup", "--verify", "full"}, in: []string{"at sync_action check"},
