@@ -339,12 +339,8 @@ func nameFor(asked, own, kernel string) string {
 // finishAdoption puts everything back. A first copy that was cut is taken out: md cannot resume it. So is a drive that failed.
 func (a *adoption) finishAdoption(ctx context.Context, err error) error {
 	switch {
-	case reasonCode(err) == "drive-failed":
-		state, e := a.Array.State()
-		if e == nil {
-			e = a.drop(state)
-		}
-		err = errors.Join(err, e)
+	case err != nil && ctx.Err() == nil && a.inside:
+		err = a.dropFailed(err)
 	case err != nil && ctx.Err() != nil:
 		err = interrupted(context.Canceled)
 		if a.inside {
@@ -358,4 +354,17 @@ func (a *adoption) finishAdoption(ctx context.Context, err error) error {
 	err = errors.Join(err, a.untune())
 	a.account()
 	return err
+}
+
+// dropFailed takes a drive out that has failed, whatever it was that went wrong then.
+func (a *adoption) dropFailed(err error) error {
+	state, e := a.Array.State()
+	code := reasonCode(err)
+	if _, in := state.Member(a.drive.Name); e != nil || !in || !a.failed() || code == "bad-blocks" {
+		return errors.Join(err, e)
+	}
+	if code != "drive-failed" {
+		err = errors.Join(driveFailed(a.drive.Name), err)
+	}
+	return errors.Join(err, a.drop(state))
 }
