@@ -50,7 +50,7 @@ func (r *rig) replaced(drive string) {
 	r.t.Helper()
 	r.Script(`drive=` + drive + `; dir=/sys/block/md0/md/dev-$(basename "$(readlink -f $drive)"); [ ! -e $dir ] || mdadm /dev/md0 --remove $drive
 		while [ -e $dir ]; do :; done
-		mdadm --zero-superblock $drive; mdadm /dev/md0 --add $drive; mdadm --wait /dev/md0 || true
+		mdadm --zero-superblock $drive; mdadm /dev/md0 --add $drive
 		until grep -q in_sync $dir/state; do sleep 0.05; done`)
 }
 
