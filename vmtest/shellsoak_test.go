@@ -53,7 +53,7 @@ func TestPromptOfDracut(t *testing.T) {
 		t.Run(system+"/pre-mount", func(t *testing.T) {
 			t.Parallel()
 			p := at(t, breakAt("pre-mount"))
-			p.says(t, "mdclone-early status", "vda is in use: ")
+			p.says(t, "mdclone-early status", "vda is in use: ", "mdclone-early boot hold vda (process ")
 			p.says(t, "for f in /run/mdclone/claim-*; do read -r pid name <$f; kill $pid; done") // as the console says
 			p.says(t, "mdclone-early backup --offline", "this is not offline: dm-0 is on it", "hint: ", "lvm vgchange -an")
 			p.says(t, "lvm vgchange -an; mdclone-early backup --offline --verify changed; lvm vgchange -ay", "safe to unplug")

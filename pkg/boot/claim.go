@@ -42,6 +42,7 @@ func (b *Boot) claim(conf config.Array, c Drive) error {
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
 	cmd := exec.Command("/proc/self/exe", Command, stageHold, c.Name)
+	cmd.Args[0] = "mdclone-early" // as others see it
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

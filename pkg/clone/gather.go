@@ -170,7 +170,7 @@ func (t *Target) driveFacts(f *Facts, d Drive) error {
 			return err
 		}
 		if held {
-			f.Uses = append(f.Uses, "another program has it open exclusively")
+			f.Uses = append(f.Uses, "another program has it open exclusively"+t.env.openers(md.NodePath(d.Name)))
 		}
 	}
 	return nil

@@ -168,6 +168,34 @@ func (e *Env) diskOf(name string) string {
 	return filepath.Base(filepath.Dir(disk))
 }
 
+// openers says which programs have a file open, as what follows a sentence; "" if none is seen.
+func (e *Env) openers(path string) string {
+	fds, err := filepath.Glob(filepath.Join(e.Root, "proc/[0-9]*/fd/*"))
+	if err != nil {
+		return ""
+	}
+	var out []string
+	for _, fd := range fds {
+		if file, err := os.Readlink(fd); err != nil || file != path { // a process may have ended meanwhile
+			continue
+		}
+		process := filepath.Dir(filepath.Dir(fd))
+		line, err := os.ReadFile(filepath.Join(process, "cmdline"))
+		if err != nil {
+			continue
+		}
+		words := strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " "))
+		who := fmt.Sprintf("%s (process %s)", words, filepath.Base(process))
+		if !slices.Contains(out, who) {
+			out = append(out, who)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(out, ", ")
+}
+
 func onSwap(swaps, name string) bool {
 	for _, line := range strings.Split(swaps, "\n") {
 		if node, _, _ := strings.Cut(line, " "); node == "/dev/"+strings.ReplaceAll(name, "!", "/") {
