@@ -303,7 +303,7 @@ func (r *rig) losesPrimary(p phase) {
 		r.t.Errorf("after a primary failed: %+v; want the clone to stay, if it is in: %v", got, !p.late)
 	}
 	r.tunables()
-	r.replaced("/dev/vda")
+	r.replaced("/dev/vda", "vda")
 	r.alive()
 	if p.late {
 		r.finishes(p)
