@@ -138,7 +138,8 @@ func (r *rig) lastPrimaryFails(t *testing.T) {
 	if !got.Attached {
 		t.Errorf("after the last primary failed: %+v; want nothing taken out", got)
 	}
-	r.break1("vda", false)
+	// it can be read again; md has no chance to write there what it failed to write before, in part: bad blocks without their list
+	r.table("vda", "flakey /dev/vda 0 0 1 1 error_writes")
 	for _, command := range []string{"detach", "backup"} { // not even now, md goes on only after a new start
 		code(t, r.account(3, command), "broken")
 	}
@@ -146,11 +147,9 @@ func (r *rig) lastPrimaryFails(t *testing.T) {
 		r.Must("test", "-e", "/sys/block/md0/md/dev-"+r.kernelName(dm))
 	}
 	r.tunables()
-	r.Script("dmsetup remove data; mdadm --stop /dev/md0; mdadm --assemble /dev/md0 --run /dev/mapper/on-vda")
-	// where it could not be read is on it if md was quick enough; what is written there anew is good again
-	r.Script(`dir=/sys/block/md0/md/dev-` + r.kernelName("on-vda") + `; read -r offset < $dir/offset; cat $dir/bad_blocks > /run/bad
-		while read -r first length; do dd if=/dev/urandom of=/dev/md0 bs=512 seek=$((first - offset)) count=$length oflag=direct status=none; done < /run/bad
-		[ -z "$(cat $dir/bad_blocks)" ]`)
+	r.Script("dmsetup remove data; mdadm --stop /dev/md0")
+	r.break1("vda", false)
+	r.Script("mdadm --assemble /dev/md0 --run /dev/mapper/on-vda")
 	r.holder()
 	r.finished()
 	r.replaced("/dev/mapper/on-vdb", r.kernelName("on-vdb"))
