@@ -279,7 +279,8 @@ func (r *rig) pulledOut(p phase, d vm.Disk) {
 	r.finishes(p)
 }
 
-// losesPrimary has a primary fail in a phase, the one that is looked at. A clone that is in then stays, in its place; that one has left already is told.
+// losesPrimary has a primary fail in a phase, the one that is looked at. A clone that is in then stays, in its place; where it
+// has left already, that is told.
 func (r *rig) losesPrimary(p phase) {
 	r.t.Helper()
 	r.holder()

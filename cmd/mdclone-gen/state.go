@@ -37,7 +37,8 @@ func (a *app) chosen(m machine, until int64) *boot.Choice {
 }
 
 // state makes that initrd. One from an older moment does no harm: what does not match the drive is not taken for true, and
-// what was chosen is told by when it ends. Where nothing is chosen, as at install, only time ends a choice from before.
+// what was chosen is told by when it ends. Where nothing is chosen, as at install, or the loader forgets the choice itself, only
+// time ends one from before.
 func (m machine) state(chosen *boot.Choice) ([]byte, error) {
 	entries, err := os.ReadDir(m.path(ledgerDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -373,6 +373,11 @@ func (s *session) agree() error {
 	if m, err := s.Array.Member(s.drive.Name); err != nil || !m.InSync() {
 		return errors.Join(driveFailed(s.drive.Name), err)
 	}
+	if s.result.MismatchedSectors > 0 { // recorded whatever else there is to say
+		if err := s.doubt(differed); err != nil {
+			return err
+		}
+	}
 	if err := s.sound(); err != nil {
 		return err
 	}
@@ -382,9 +387,6 @@ func (s *session) agree() error {
 			err = errors.Join(s.doubt(""), s.recordStay())
 		}
 		return errors.Join(s.allThere(), err)
-	}
-	if err := s.doubt(differed); err != nil {
-		return err
 	}
 	return report.Fail(report.Differs, "mismatch", "%s differs from the array in %d sectors; it was left attached, and is no "+
 		"usable clone", s.drive.Name, s.result.MismatchedSectors).
