@@ -79,7 +79,9 @@ func (r *rig) dataArray(t *testing.T) {
 		d := NewDisk(t, serial, 64)
 		disks, nodes = append(disks, d), append(nodes, "/dev/"+r.Plugged(d))
 	}
-	r.Script(`mdadm --create /dev/md9 --run --quiet --level=1 --raid-devices=3 --bitmap=internal --assume-clean ` +
+	// udev, which looks at the members when mdadm has written them, would start the array once more after the stop
+	r.Script(`cp -p /etc/mdadm/mdadm.conf /run/mdadm.conf; sed -i '1i AUTO -all' /etc/mdadm/mdadm.conf
+		mdadm --create /dev/md9 --run --quiet --level=1 --raid-devices=3 --bitmap=internal --assume-clean ` +
 		strings.Join([]string{nodes[1], nodes[2], nodes[0]}, " ") + `
 		uuid() { mdadm --examine "$2" | sed -n "s/ *$1 UUID : //p"; }
 		printf 'array = %s\nclone = %s\n' "$(uuid Array ` + nodes[0] + `)" "$(uuid Device ` + nodes[0] + `)" > /etc/mdclone/data.conf
@@ -89,6 +91,10 @@ func (r *rig) dataArray(t *testing.T) {
 	for _, d := range disks {
 		r.Unplugged(d.Serial)
 	}
+	if r.Try("test", "-e", "/sys/block/md9").Code == 0 {
+		t.Fatal("md9 is there, without its disks")
+	}
+	r.Script("mv /run/mdadm.conf /etc/mdadm/mdadm.conf")
 	for _, d := range disks {
 		r.Plugged(d)
 	}

@@ -42,7 +42,8 @@ func openPort() (*os.File, error) {
 	return os.NewFile(uintptr(fd), device), nil
 }
 
-// waitDisk waits until a disk with serial is there with its node in /dev, or is not, and returns its kernel name.
+// waitDisk waits until a disk with serial is there with its node in /dev, or is not, and returns its kernel name. One that is
+// there has been announced to udev, whose settling may be awaited.
 func waitDisk(serial string, present bool) (string, error) {
 	var name string
 	err := untilDevice(func() (bool, error) {
@@ -50,13 +51,22 @@ func waitDisk(serial string, present bool) (string, error) {
 		if name, err = findDisk("/sys", serial); err != nil || name == "" {
 			return !present, err
 		}
-		_, missing := os.Stat("/dev/" + name)
-		return present && missing == nil, nil
+		// the kernel lets nobody open a disk before it has looked for partitions, and announces it then (device_add_disk, block/genhd.c)
+		return present && opens("/dev/"+name), nil
 	})
 	if err != nil {
 		return "", fmt.Errorf("wait for disk %q: %w", serial, err)
 	}
 	return name, nil
+}
+
+// opens says whether the device can be opened to read.
+func opens(node string) bool {
+	fd, err := unix.Open(node, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	return unix.Close(fd) == nil
 }
 
 // findDisk returns the kernel name of the disk with serial, "" if there is none.
