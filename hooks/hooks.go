@@ -36,13 +36,13 @@ func InitramfsTools() []byte { return withModules(initramfsTools) }
 // module names those that it needs.
 const dracutDir = "usr/lib/dracut/modules.d/70mdclone"
 
-//go:embed dracut/70mdclone/*.sh
+//go:embed dracut/70mdclone
 var dracut embed.FS
 
 // Dracut is the module for dracut 106 and later, by its files' paths below the root of the machine.
 func Dracut() map[string][]byte {
 	files := map[string][]byte{}
-	for _, name := range []string{"module-setup.sh", "mdclone-settled.sh", "mdclone-finished.sh", "mdclone-pre-pivot.sh"} {
+	for _, name := range []string{"module-setup.sh", "mdclone-settled.sh", "mdclone-finished.sh", "mdclone-pre-pivot.sh", "no-resume.conf"} {
 		data, err := dracut.ReadFile("dracut/70mdclone/" + name)
 		if err != nil {
 			panic(err) // it is embedded
@@ -52,14 +52,16 @@ func Dracut() map[string][]byte {
 	return files
 }
 
-// DracutHooks are those of its files that are in an image: by the path below the root of the machine, that below the root of
+// DracutInImage are those of its files that are in an image: by the path below the root of the machine, that below the root of
 // the image (inst_hook, dracut 106 to 112).
-func DracutHooks() map[string]string {
+func DracutInImage() map[string]string {
 	const inImage = "var/lib/dracut/hooks/"
+	const resume = "usr/lib/systemd/system/systemd-hibernate-resume.service.d/mdclone.conf"
 	return map[string]string{
 		dracutDir + "/mdclone-settled.sh":   inImage + "initqueue/settled/10-mdclone-settled.sh",
 		dracutDir + "/mdclone-finished.sh":  inImage + "initqueue/finished/10-mdclone-finished.sh",
 		dracutDir + "/mdclone-pre-pivot.sh": inImage + "pre-pivot/90-mdclone-pre-pivot.sh",
+		dracutDir + "/no-resume.conf":       resume,
 	}
 }
 

@@ -69,9 +69,6 @@ func (c napCase) run(t *testing.T, l *vm.Lab, system string, base vm.Machine) {
 	if vm.HasDracut(system) && c.place != napVolume { // an image that dracut sees is tried before anything else is done
 		c.code, c.why, c.wrote = report.Done, "", true
 	}
-	if strings.HasSuffix(system, vm.Dracut) && c.place == napVolume { // what waited for the image's unit went on when that was masked
-		c.resumes = false
-	}
 	args := []string{"mdclone=backup", "mdclone.verify=changed", vm.LightArg, "resume=" + c.place}
 	if vm.HasDracut(system) && c.place == napVolume { // it starts no volumes but those that it is told of
 		args = append(args, "rd.lvm.lv=vg0/swap")

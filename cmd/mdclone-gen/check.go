@@ -68,9 +68,11 @@ func (m machine) expect(arrays []config.Array) (expected, error) {
 			return e, err
 		case name != udevrules.Path:
 			inImage := name
-			if script, ok := scripts[name]; ok {
-				inImage = script
-				e.programs = append(e.programs, script)
+			if other, ok := scripts[name]; ok {
+				inImage = other
+				if isProgram(other) {
+					e.programs = append(e.programs, other)
+				}
 			}
 			e.sums[inImage] = sha256.Sum256(data)
 			if name == earlyPath {

@@ -78,11 +78,11 @@ func TestInstallDracut(t *testing.T) {
 	if diff := cmp.Diff(installed, f.tree()); diff != "" {
 		t.Errorf("a second install or verify changes (-before +after):\n%s", diff)
 	}
-	for path := range hooks.DracutHooks() {
+	for path := range hooks.DracutInImage() {
 		f.write(path, "return 0\n")
 	}
 	f.run(1, "verify")
-	for _, inImage := range hooks.DracutHooks() {
+	for _, inImage := range hooks.DracutInImage() {
 		f.says(&f.stdout, "/"+inImage+" is another one than it should be")
 	}
 	f.run(0, "uninstall")

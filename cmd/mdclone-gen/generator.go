@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"slices"
 
 	"mdclone/hooks"
@@ -56,8 +58,12 @@ func (g generator) files() []file {
 	var files []file
 	if g == dracut {
 		module := hooks.Dracut()
-		for _, path := range slices.Sorted(maps.Keys(module)) {
-			files = append(files, file{path: path, data: module[path], mode: 0o755})
+		for _, name := range slices.Sorted(maps.Keys(module)) {
+			mode := fs.FileMode(0o644)
+			if isProgram(name) {
+				mode = 0o755
+			}
+			files = append(files, file{path: name, data: module[name], mode: mode})
 		}
 		return files
 	}
@@ -81,14 +87,17 @@ func (g generator) others() []string {
 	return paths
 }
 
-// scripts are those of files that are run in the initramfs: by the path below the root of the machine, that below the root
-// of an image.
+// scripts are those of files that go into an image under another name: by the path below the root of the machine, that below
+// the root of the image.
 func (g generator) scripts() map[string]string {
 	if g == dracut {
-		return hooks.DracutHooks()
+		return hooks.DracutInImage()
 	}
 	return initramfs.Scripts()
 }
+
+// isProgram tells a program or script among what goes into an image from a file that is read.
+func isProgram(name string) bool { return path.Ext(name) != ".conf" }
 
 // recipe is how a person makes all boot images anew.
 func (g generator) recipe() string {

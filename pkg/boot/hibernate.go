@@ -66,22 +66,20 @@ func (b *Boot) sleeper() (string, error) {
 
 // noResume has the initramfs leave a sleeping system alone whose image is on the array itself, where it cannot be seen before
 // the array's volumes are. initramfs-tools reads a file after each step of the boot (scripts/functions, 0.142); where systemd
-// runs the initramfs, as dracut's, a unit waits for the image's device; dracut without systemd has files of its own. Others
-// resume before this. undo takes it back, where the array was not changed after all; not where systemd has dropped what was
-// to wait for the unit.
+// runs the initramfs, as dracut's, the unit that waits for the image's device has a condition of ours; dracut without systemd
+// has files of its own. Others resume before this. undo takes it back, where the array was not changed after all.
 func (b *Boot) noResume(ctx context.Context) (undo func() error, err error) {
 	switch {
 	case exists(filepath.Join(b.Root, "conf")):
 		return b.setNoResume(filepath.Join(b.Root, "conf/param.conf"))
 	case exists(filepath.Join(b.Root, "run/systemd/system")):
-		out, err := b.Run(ctx, "systemctl", "mask", "--runtime", "--now", "--no-block", "systemd-hibernate-resume.service")
-		if err != nil {
-			err = fmt.Errorf("systemctl mask: %w: %s", err, out)
-		}
-		return func() error { return nil }, err
+		return func() error { return os.Remove(b.file(noResume)) }, b.mark(noResume, "")
 	}
 	return b.setResumeAside(ctx)
 }
+
+// noResume is the mark that ends the resuming, a condition of systemd-hibernate-resume.service (hooks/dracut).
+const noResume = "no-resume"
 
 // setResumeAside takes dracut's files away (95resume/parse-resume.sh, 106): the rule that resumes as soon as an image is seen,
 // and the name of the device that is tried once more before anything is mounted.

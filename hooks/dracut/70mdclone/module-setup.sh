@@ -40,5 +40,6 @@ install() {
 	inst_hook initqueue/settled 10 "${moddir:?}/mdclone-settled.sh" # before what starts volumes
 	inst_hook initqueue/finished 10 "$moddir/mdclone-finished.sh"
 	inst_hook pre-pivot 90 "$moddir/mdclone-pre-pivot.sh"
+	inst_simple "$moddir/no-resume.conf" /usr/lib/systemd/system/systemd-hibernate-resume.service.d/mdclone.conf
 	dracut_need_initqueue
 }
