@@ -16,6 +16,9 @@ type Facts struct {
 
 	// Primaries are the in-sync members that are no recorded clone, the freshest first; none if there is none.
 	Primaries []*md.Member
+	// BadMembers are the kernel names of those whose log of bad blocks has an entry by the kernel's word: what was written anew
+	// is still in the log on disk for a while.
+	BadMembers []string
 
 	DriveName  string
 	Drive      *md.Member // nil if it has no readable superblock

@@ -92,6 +92,13 @@ func (t *Target) Facts(d Drive) (Facts, error) {
 	}
 	for _, p := range peers {
 		f.Primaries = append(f.Primaries, p.member)
+		switch bad, err := t.Array.BadBlocks(p.name); {
+		case errors.Is(err, fs.ErrNotExist): // it left meanwhile
+		case err != nil:
+			return Facts{}, err
+		case bad:
+			f.BadMembers = append(f.BadMembers, p.name)
+		}
 	}
 	if f.Queue, err = limits.Read(e.FS, t.Array.Name); err != nil {
 		return Facts{}, err

@@ -141,25 +141,20 @@ func alreadyIn(f Facts) (Verdict, bool) {
 	return v, true
 }
 
-// mindBadBlocks refuses a drive that might join, or be healed, where a primary's log on disk names sectors that could not be
-// written: such a mirror ends in sync, with a clear bitmap, and differs. The drive's own may be among what is copied, as after a
-// sync whose source could not be read, and are written anew then; what is left of them ends the cycle. Of a member the kernel's
-// word counts, which the cycle asks.
+// mindBadBlocks refuses a drive that might join, or be healed, where a primary's log names sectors that could not be written:
+// such a mirror ends in sync, with a clear bitmap, and differs. The drive's own may be among what is copied, as after a sync
+// whose source could not be read, and are written anew then; what is left of them ends the cycle.
 func (f Facts) mindBadBlocks(v Verdict) Verdict {
 	if f.Attached != nil && !f.Attached.Has("faulty") || !v.Admit && v.Mend != MendHeal {
 		return v
 	}
-	for _, p := range f.Primaries {
-		m, ok := f.Array.AtSlot(p.Super.Slot())
-		if !ok || !p.Super.HasBadBlocks() {
-			continue
-		}
+	for _, name := range f.BadMembers {
 		if v.Admit {
 			v = Verdict{State: Unsuitable, Slot: v.Slot}
 		}
 		v.Mend, v.CopyBytes = MendNothing, f.Array.ComponentSize
-		v.say("bad-blocks", "%s has bad blocks: what lies there cannot be mirrored", m.Name)
-		v = v.hint("mdadm --examine-badblocks /dev/%s lists them; replace that drive", m.Name)
+		v.say("bad-blocks", "%s has bad blocks: what lies there cannot be mirrored", name)
+		v = v.hint("mdadm --examine-badblocks /dev/%s lists them; replace that drive", name)
 	}
 	if f.Drive.Super.HasBadBlocks() {
 		v.say("bad-blocks", "sectors of it could not be written: unless they are among what is copied, they keep it from being a clone")

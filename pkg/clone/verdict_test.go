@@ -190,7 +190,7 @@ func TestJudge(t *testing.T) {
 			f.Ledger.Super, f.Ledger.Dirty = []byte("older"), []md.Range{{First: 1, Last: 1}}
 		}, Outdated, false, "touched", "", 10 * mib},
 		{"sectors of it could not be written", badBlocks, Stale, true, "bad-blocks", config.VerifyChanged, 2 * mib},
-		{"sectors of a primary could not be", func(f *Facts) { f.Primaries[1].Super.Features |= md.FeatureBadBlocks }, Unsuitable, false, "bad-blocks", "", 10 * mib},
+		{"sectors of a primary could not be", func(f *Facts) { f.BadMembers = []string{"sda"} }, Unsuitable, false, "bad-blocks", "", 10 * mib},
 		{"the same, it is in the array", func(f *Facts) {
 			badBlocks(f)
 			attached("in_sync")(f)
@@ -198,7 +198,7 @@ func TestJudge(t *testing.T) {
 		}, InSync, true, "", config.VerifyFull, 2 * mib},
 		{"the same, and the drive ran alone", func(f *Facts) {
 			ranAlone(55)(f)
-			f.Primaries[1].Super.Features |= md.FeatureBadBlocks
+			f.BadMembers = []string{"sda"}
 		}, Diverged, false, "ran-alone", "", 10 * mib},
 		{"canary gone on one primary's disk alone", func(f *Facts) {
 			f.Primaries[1].Bitmap.Dirty = md.NewChunks(10)
@@ -338,7 +338,7 @@ func TestMend(t *testing.T) {
 		{"ran alone, and sectors of it could not be written", func(f *Facts) { ranAlone(55)(f); badBlocks(f) }, MendHeal, "own-writes"},
 		{"ran alone, and sectors of a primary could not be", func(f *Facts) {
 			ranAlone(55)(f)
-			f.Primaries[1].Super.Features |= md.FeatureBadBlocks
+			f.BadMembers = []string{"sda"}
 		}, MendNothing, "own-writes"},
 		{"ran alone, canary gone", func(f *Facts) { ranAlone(55)(f); f.Ledger.Dirty = []md.Range{{First: 4, Last: 4}} }, MendFull, "canary"},
 		{"ran alone, never complete", func(f *Facts) { ranAlone(55)(f); f.Ledger.FirstCopy = false }, MendFull, "first-copy"},
