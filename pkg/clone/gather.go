@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -275,4 +276,19 @@ func (e *Env) findClone(u md.UUID) (*Drive, error) {
 		out = &Drive{Name: f.Name, Path: f.Path, Member: f.Member}
 	}
 	return out, nil
+}
+
+// findTooSmall finds a drive that the clone u was copied to and that is too small for it; nil if there is none.
+func (e *Env) findTooSmall(u md.UUID) (*Drive, error) {
+	_, unreadable, err := md.Scan(e.FS)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(unreadable)) {
+		var small *md.TooSmallError
+		if errors.As(unreadable[name], &small) && small.Super.Device == u {
+			return &Drive{Name: name, Path: md.NodePath(name), Err: unreadable[name]}, nil
+		}
+	}
+	return nil, nil
 }

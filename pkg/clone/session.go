@@ -169,8 +169,7 @@ func (t *Target) awaitDrives(ctx context.Context, opts Options) ([]Drive, error)
 		}
 		left := until.Sub(t.env.Now())
 		if left <= 0 {
-			return nil, report.Fail(report.NoDrive, "absent", "no clone drive of %s is plugged in", t.Conf.Name).
-				Hint("plug it in, or wait for it with --wait 5m")
+			return nil, t.noDrive(opts)
 		}
 		if !said {
 			t.env.Log.Infof("waiting up to %s for the clone drive of %s", left.Round(time.Second), t.Conf.Name)
@@ -180,6 +179,28 @@ func (t *Target) awaitDrives(ctx context.Context, opts Options) ([]Drive, error)
 			return nil, interrupted(err)
 		}
 	}
+}
+
+// noDrive is why there is no drive to work on.
+func (t *Target) noDrive(opts Options) error {
+	clones, err := t.meant(opts)
+	if err != nil {
+		return err
+	}
+	for _, u := range clones {
+		d, err := t.env.findTooSmall(u)
+		if err != nil {
+			return err
+		}
+		if d == nil {
+			continue
+		}
+		if v, ok := copiedToSmaller(Facts{ArrayUUID: t.Conf.UUID, DriveName: d.Name, DriveErr: d.Err}); ok {
+			return refused(v)
+		}
+	}
+	return report.Fail(report.NoDrive, "absent", "no clone drive of %s is plugged in", t.Conf.Name).
+		Hint("plug it in, or wait for it with --wait 5m")
 }
 
 // findDrives looks once: for the drive that is named, or for the recorded clones, those that are in the array first.
@@ -198,23 +219,12 @@ func (t *Target) findDrives(opts Options) ([]Drive, error) {
 		}
 		return []Drive{d}, err
 	}
-	clones := t.Conf.Clones
-	if opts.Clone != "" {
-		u, err := md.ParseUUID(opts.Clone)
-		if err != nil {
-			return nil, report.Fail(report.Usage, "usage", "--clone: %w", err)
-		}
-		clones = []md.UUID{u}
-	}
-	if len(clones) == 0 {
-		return nil, report.Fail(report.Usage, "no-clone", "no clone of %s is recorded", t.Conf.Name).
-			Hint("set one up with mdclone-early adopt, or name one with --clone")
+	clones, err := t.meant(opts)
+	if err != nil {
+		return nil, err
 	}
 	var inside, outside []Drive
 	for _, u := range clones {
-		if opts.Only != nil && !slices.Contains(opts.Only, u) {
-			continue
-		}
 		d, err := t.env.findClone(u)
 		switch {
 		case err != nil:
@@ -227,6 +237,30 @@ func (t *Target) findDrives(opts Options) ([]Drive, error) {
 		}
 	}
 	return append(inside, outside...), nil
+}
+
+// meant are the clones that a command is about: the one that is named by its UUID, or those that are recorded.
+func (t *Target) meant(opts Options) ([]md.UUID, error) {
+	switch {
+	case strings.Contains(opts.Clone, "/"):
+		return nil, nil
+	case opts.Clone != "":
+		u, err := md.ParseUUID(opts.Clone)
+		if err != nil {
+			return nil, report.Fail(report.Usage, "usage", "--clone: %w", err)
+		}
+		return []md.UUID{u}, nil
+	case len(t.Conf.Clones) == 0:
+		return nil, report.Fail(report.Usage, "no-clone", "no clone of %s is recorded", t.Conf.Name).
+			Hint("set one up with mdclone-early adopt, or name one with --clone")
+	}
+	var clones []md.UUID
+	for _, u := range t.Conf.Clones {
+		if opts.Only == nil || slices.Contains(opts.Only, u) {
+			clones = append(clones, u)
+		}
+	}
+	return clones, nil
 }
 
 func (t *Target) attached(d Drive) bool { return t.env.FS.Exists(t.Array.Attr("dev-" + d.Name)) }

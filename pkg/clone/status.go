@@ -209,7 +209,10 @@ func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (DriveStatus, error) {
 		return c, nil //nolint:nilerr // it is what there is to say of this clone
 	}
 	if d == nil {
-		return c, nil
+		d, err = t.env.findTooSmall(u)
+	}
+	if err != nil || d == nil {
+		return c, err
 	}
 	f, err := t.Facts(*d)
 	if err != nil {
@@ -218,8 +221,8 @@ func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (DriveStatus, error) {
 	v := t.advise(Judge(f), *d)
 	c.Device, c.State, c.Reasons, c.Hints = d.Path, v.State, append(c.Reasons, v.Reasons...), v.Hints
 	c.CopyBytes, c.AgainBytes = v.CopyBytes, min(c.AgainBytes, v.CopyBytes)
-	if slot := d.Member.Super.Slot(); slot >= 0 {
-		c.Slot = slot
+	if d.Member != nil && d.Member.Super.Slot() >= 0 {
+		c.Slot = d.Member.Super.Slot()
 	}
 	return c, nil
 }
