@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mdclone/pkg/config"
+	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 	"mdclone/pkg/sysfs"
 )
@@ -56,6 +57,7 @@ type Boot struct {
 	params params
 	bounds bounds
 	said   map[string]bool // of the log's lines, those that are true for more than one look
+	disks  *md.Scanner     // nil before the first look
 }
 
 // New is the running machine.
@@ -145,6 +147,19 @@ func (b *Boot) mark(name, text string) error {
 		return err
 	}
 	return os.WriteFile(b.file(name), []byte(text), 0o644)
+}
+
+// scanner looks at the disks. init-premount has patience with one that does not answer; the others come after it, some of them
+// again and again.
+func (b *Boot) scanner() *md.Scanner {
+	if b.disks == nil {
+		patience := md.Patience
+		if b.stage != stageWait {
+			patience = md.Patience / 10
+		}
+		b.disks = &md.Scanner{FS: b.FS, Patience: patience, Silent: func(disk string) { b.once("%s", md.NotLookedAt(disk)) }}
+	}
+	return b.disks
 }
 
 // lockedAtMost bounds how long another stage is waited for: a lift, with mdadm, takes longest.

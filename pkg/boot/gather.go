@@ -129,7 +129,7 @@ func Gather(ctx context.Context, b *Boot, patient bool) (lacking []string, err e
 	for {
 		pending := false
 		lacking = nil
-		found, _, err := md.Scan(b.FS)
+		found, _, err := b.scanner().Scan()
 		if err != nil {
 			return nil, err
 		}

@@ -47,7 +47,7 @@ func (b *Boot) sleeper() (string, error) {
 				name = ""
 			}
 		}
-		if name == "" {
+		if name == "" || !b.scanner().Answers(name) {
 			continue
 		}
 		page := md.AlignedBuffer(os.Getpagesize())

@@ -155,7 +155,7 @@ func (b *Boot) awaitClones(ctx context.Context, confs []config.Array, events *sy
 		if _, err := b.step(ctx, true, false); err != nil {
 			b.failed(err)
 		}
-		found, _, err := md.Scan(b.FS)
+		found, _, err := b.scanner().Scan()
 		if err != nil {
 			return todo, why(report.Failed, "scan", "%v", err), false
 		}

@@ -22,7 +22,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 		return false, err
 	}
 	defer unlock()
-	found, unreadable, err := md.Scan(b.FS)
+	found, unreadable, err := b.scanner().Scan()
 	if err != nil {
 		return false, err
 	}
@@ -45,7 +45,9 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 	}
 	if pending {
 		for name, err := range unreadable { // one of them may be what is waited for
-			b.once("%s is not looked at: %v", name, err)
+			if !errors.Is(err, md.ErrSilent) { // which was said
+				b.once("%s is not looked at: %v", name, err)
+			}
 		}
 	}
 	return pending, errors.Join(errs...)

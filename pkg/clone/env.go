@@ -26,6 +26,16 @@ type Env struct {
 	// Run runs a set-up program (mdadm) and returns what it printed on both streams. Only ctx ends it: a Ctrl-C on our
 	// terminal does not reach it.
 	Run func(ctx context.Context, name string, args ...string) (string, error)
+
+	disks *md.Scanner // nil before the first look
+}
+
+// scanner looks at the disks.
+func (e *Env) scanner() *md.Scanner {
+	if e.disks == nil {
+		e.disks = &md.Scanner{FS: e.FS, Patience: md.Patience, Silent: func(disk string) { e.Log.Warnf("%s", md.NotLookedAt(disk)) }}
+	}
+	return e.disks
 }
 
 // NewEnv is the running machine.

@@ -192,7 +192,7 @@ func (t *Target) underneath(name string) []string {
 	if arrays, err := limits.Below(f, name); err == nil && slices.Contains(arrays, t.Array.Name) {
 		out = append(out, "it is, or lies on, "+t.Array.Name)
 	}
-	loop := t.env.diskOf(name)
+	loop := t.env.FS.DiskOf(name)
 	file, err := f.Read("class/block", loop, "loop/backing_file")
 	if err != nil {
 		return out // no loop device
@@ -261,7 +261,7 @@ func heldExclusively(path string) (bool, error) {
 // findClone finds the drive whose md device UUID is u, by what is on the drives; nil if none is plugged in. Two drives
 // with one identity (a copy made with dd) are an error: either could be the wrong one.
 func (e *Env) findClone(u md.UUID) (*Drive, error) {
-	found, _, err := md.Scan(e.FS)
+	found, _, err := e.scanner().Scan()
 	if err != nil {
 		return nil, err
 	}
@@ -280,7 +280,7 @@ func (e *Env) findClone(u md.UUID) (*Drive, error) {
 
 // findTooSmall finds a drive that the clone u was copied to and that is too small for it; nil if there is none.
 func (e *Env) findTooSmall(u md.UUID) (*Drive, error) {
-	_, unreadable, err := md.Scan(e.FS)
+	_, unreadable, err := e.scanner().Scan()
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ func (e *Env) notRunning(c config.Array) error {
 	if err != nil {
 		return err
 	}
-	found, _, err := md.Scan(e.FS)
+	found, _, err := e.scanner().Scan()
 	if err != nil {
 		return err
 	}

@@ -265,14 +265,7 @@ func (e *Env) InUse(path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.FS.Exists("class/block", name, "partition") {
-		target, err := filepath.EvalSymlinks(e.FS.Path("class/block", name))
-		if err != nil {
-			return nil, err
-		}
-		name = filepath.Base(filepath.Dir(target))
-	}
-	users, err := e.users(name)
+	users, err := e.users(e.FS.DiskOf(name))
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func (e *Env) TakeOver() error {
 func (e *Env) takeEntries(names []string) error {
 	isTrue := func(*Entry) bool { return true }
 	if e.EarlyBoot() {
-		found, _, err := md.Scan(e.FS)
+		found, _, err := e.scanner().Scan()
 		if err != nil {
 			return err
 		}

@@ -149,23 +149,11 @@ func (e *Env) loopsOver(name string) ([]string, error) {
 			continue // no loop device, or over a file, which may lie where nobody answers
 		}
 		below, device, err := e.holding(file)
-		if err == nil && device && (below == name || e.diskOf(below) == name || below == e.diskOf(name)) {
+		if err == nil && device && (below == name || e.FS.DiskOf(below) == name || below == e.FS.DiskOf(name)) {
 			out = append(out, d)
 		}
 	}
 	return out, nil
-}
-
-// diskOf is the disk of a partition, and of everything else that itself.
-func (e *Env) diskOf(name string) string {
-	if !e.FS.Exists("class/block", name, "partition") {
-		return name
-	}
-	disk, err := filepath.EvalSymlinks(e.FS.Path("class/block", name))
-	if err != nil {
-		return name
-	}
-	return filepath.Base(filepath.Dir(disk))
 }
 
 // openers says which programs have a file open, as what follows a sentence; "" if none is seen.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 
 	"mdclone/pkg/md"
@@ -172,12 +171,8 @@ func Below(f sysfs.FS, name string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.Exists("class/block", n, "partition") {
-			disk, err := filepath.EvalSymlinks(f.Path("class/block", n))
-			if err != nil {
-				return nil, err
-			}
-			down = append(down, filepath.Base(filepath.Dir(disk)))
+		if disk := f.DiskOf(n); disk != n {
+			down = append(down, disk)
 		}
 		next = append(next, down...)
 	}

@@ -23,16 +23,10 @@ type Queue struct {
 
 // dir is where a device's queue is: a partition has its disk's.
 func dir(f sysfs.FS, name string) string {
-	d := filepath.Join("class/block", name)
-	if f.Exists(d, "queue") {
-		return filepath.Join(d, "queue")
+	if d := filepath.Join("class/block", name, "queue"); f.Exists(d) {
+		return d
 	}
-	if target, err := filepath.EvalSymlinks(f.Path(d)); err == nil {
-		if rel, err := filepath.Rel(f.Path(), filepath.Dir(target)); err == nil {
-			return filepath.Join(rel, "queue")
-		}
-	}
-	return filepath.Join(d, "queue")
+	return filepath.Join("class/block", f.DiskOf(name), "queue")
 }
 
 // Read reads the limits of a block device by kernel name.

@@ -140,3 +140,15 @@ func (f FS) List(elem ...string) ([]string, error) {
 	}
 	return names, err
 }
+
+// DiskOf is the kernel name of the disk that a partition is on, and of any other block device that itself.
+func (f FS) DiskOf(name string) string {
+	if !f.Exists("class/block", name, "partition") {
+		return name
+	}
+	device, err := filepath.EvalSymlinks(f.Path("class/block", name))
+	if err != nil { // it went away
+		return name
+	}
+	return filepath.Base(filepath.Dir(device))
+}
