@@ -141,7 +141,7 @@ func (r *rig) lastPrimaryFails(t *testing.T) {
 	// it can be read again; md has no chance to write there what it failed to write before, in part: bad blocks without their list
 	r.table("vda", "flakey /dev/vda 0 0 1 1 error_writes")
 	r.Script(`until [ "$(cat /sys/block/md0/md/array_state)" = broken ]; do sleep 0.05; done`) // it is active for a moment, which hides that
-	for _, command := range []string{"detach", "backup"} { // not even now, md goes on only after a new start
+	for _, command := range []string{"detach", "backup"} {                                     // not even now, md goes on only after a new start
 		code(t, r.account(3, command), "broken")
 	}
 	for _, dm := range []string{"on-vda", "on-vdc"} {

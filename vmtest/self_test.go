@@ -4,10 +4,13 @@ package vmtest
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"errors"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"mdclone/vmtest/vm"
 )
@@ -151,4 +154,31 @@ func TestPowerCut(t *testing.T) {
 	if got, want := m.Script("mdadm -q --assemble /dev/md0 /dev/vda /dev/vdb; mount /dev/md0 /mnt; cat /mnt/file"), "kept\n"; got != want {
 		t.Errorf("after the cut the file has %q; want %q", got, want)
 	}
+}
+
+// TestLost: a guest that hangs is given up after the first command that it leaves unanswered, and what there is to know is said.
+func TestLost(t *testing.T) {
+	anySuite(t, func(t *testing.T, suite string) {
+		m := Boot(t, vm.Config{Suite: suite})
+		if got := m.Autopsy(); got != "" {
+			t.Errorf("Autopsy() = %q while the guest answers", got)
+		}
+		agent := strings.TrimSpace(m.Must("sh", "-c", "echo $PPID"))
+		spawn := func(argv ...string) error {
+			ctx, cancel := context.WithTimeout(m.Context(), 5*time.Second)
+			defer cancel()
+			_, err := m.Spawn(ctx, vm.Command{Argv: argv})
+			return err
+		}
+		err := spawn("kill", "-STOP", agent)
+		for err == nil { // what it has begun before it stops
+			err = spawn("true")
+		}
+		if !errors.Is(err, vm.ErrLost) || !errors.Is(spawn("true"), vm.ErrLost) {
+			t.Errorf("a command ends with %v, and another one with %v; want ErrLost", err, spawn("true"))
+		}
+		if got := m.Autopsy(); !strings.Contains(got, "RIP=") || !strings.Contains(m.Console(), "Show Blocked State") {
+			t.Errorf("Autopsy() = %q, the console:\n%s", got, m.Console())
+		}
+	})
 }

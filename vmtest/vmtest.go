@@ -73,6 +73,11 @@ func begin(t testing.TB, start func(context.Context, vm.Config) (*vm.VM, error),
 	}
 	m := &Machine{VM: v, t: t, ctx: t.Context()}
 	t.Cleanup(func() {
+		if t.Failed() {
+			if where := v.Autopsy(); where != "" {
+				t.Logf("the guest hangs; its processors:\n%s", where)
+			}
+		}
 		if err := v.Close(); err != nil {
 			t.Errorf("Close() = %v; want nil", err)
 		}

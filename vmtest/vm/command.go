@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -49,8 +50,11 @@ type Process struct {
 	err            error         // likewise: why there is no result
 }
 
-// Spawn starts a command.
+// Spawn starts a command. Its error is ErrLost where the guest does not answer within ctx, or did not before.
 func (v *VM) Spawn(ctx context.Context, c Command) (*Process, error) {
+	if v.lost.Load() {
+		return nil, ErrLost
+	}
 	id, in, err := v.agent.start(wire.Frame{Op: wire.Run, Argv: c.Argv, Env: c.Env, Body: c.Stdin})
 	if err != nil {
 		return nil, err
@@ -58,6 +62,10 @@ func (v *VM) Spawn(ctx context.Context, c Command) (*Process, error) {
 	f, err := v.agent.next(ctx, in)
 	if err == nil && f.Op != wire.Started {
 		err = fmt.Errorf("unexpected answer %q", f.Op)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		v.lost.Store(true)
+		err = errors.Join(err, ErrLost)
 	}
 	if err != nil {
 		v.agent.end(id)

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type VM struct {
 	conns   []net.Conn
 	process *os.Process
 	started time.Time
+	lost    atomic.Bool   // the guest does not answer
 	done    chan struct{} // closed when QEMU has ended
 	err     error         // how it ended; valid after done
 }
