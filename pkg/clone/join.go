@@ -119,8 +119,7 @@ func (s *session) awaitIdle(state md.State) (md.State, error) {
 	return state, nil
 }
 
-// openRange undoes a range that a check left behind when it was cut: it stops every later sync at its end, for ever. Where
-// that of a sync begins cannot be changed while one runs, which is past it (drivers/md/md.c, min_sync_store, Linux 6.12).
+// openRange undoes a range that a check left behind when it was cut: it stops every later sync at its end, for ever.
 func (s *session) openRange() error {
 	for _, r := range []struct{ attr, open string }{{"sync_max", "max"}, {"sync_min", "0"}} {
 		text, err := s.Array.Read(r.attr)
@@ -131,11 +130,46 @@ func (s *session) openRange() error {
 			continue
 		}
 		s.env.Log.Infof("%s: %s was left at %s, setting it to %s", s.Array.Name, r.attr, text, r.open)
-		if err := s.Array.Write(r.open, r.attr); err != nil && !(r.attr == "sync_min" && errors.Is(err, unix.EBUSY)) {
+		if r.attr == "sync_min" {
+			err = s.fromStart()
+		} else {
+			err = s.Array.Write(r.open, r.attr)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fromStart has later syncs begin at the array's first sector. That cannot be changed while one runs, which is past it, and
+// not for the moment in which md looks whether one is due, as after the end of a check (drivers/md/md.c, min_sync_store and
+// md_check_recovery, Linux 6.12).
+func (s *session) fromStart() error {
+	w, err := s.Array.FS.Watch(s.Array.Attr("sync_action"))
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for end := s.env.Now().Add(patience); ; {
+		err := s.Array.Write("0", "sync_min")
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		action, e := s.Array.Read("sync_action")
+		if e != nil {
+			return e
+		}
+		if action != "idle" && action != "frozen" {
+			return nil
+		}
+		if s.env.Now().After(end) {
+			return err
+		}
+		if err := w.Wait(context.Background(), watchTick); err != nil {
+			return err
+		}
+	}
 }
 
 // join lets the drive into its own slot, incrementally or not at all.
