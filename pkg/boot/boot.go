@@ -149,12 +149,12 @@ func (b *Boot) mark(name, text string) error {
 	return os.WriteFile(b.file(name), []byte(text), 0o644)
 }
 
-// scanner looks at the disks. init-premount has patience with one that does not answer; the others come after it, some of them
-// again and again.
+// scanner looks at the disks. What comes first, init-premount or the rescue system's look, has patience with one that does not
+// answer; what comes after it, some of it again and again, has less.
 func (b *Boot) scanner() *md.Scanner {
 	if b.disks == nil {
 		patience := md.Patience
-		if b.stage != stageWait {
+		if b.stage == stageStart || b.stage == stageBlock {
 			patience = md.Patience / 10
 		}
 		b.disks = &md.Scanner{FS: b.FS, Patience: patience, Silent: func(disk string) { b.once("%s", md.NotLookedAt(disk)) }}

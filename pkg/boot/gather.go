@@ -94,7 +94,8 @@ const gatherPatience = 20 * time.Second
 // somebody asks for it. If it is patient, it waits for disks as long as a boot would; Enter on a console ends that. lacking
 // are the arrays that it has put together without one of their disks.
 func Gather(ctx context.Context, b *Boot, patient bool) (lacking []string, err error) {
-	if device, err := b.sleeper(); err != nil {
+	// a disk that does not answer is passed over: nothing is written before somebody asks for it
+	if device, err := b.sleeper(); err != nil && !errors.Is(err, md.ErrSilent) {
 		return nil, err
 	} else if device != "" {
 		b.Log.Warnf("a system sleeps on %s (hibernation): no array is assembled, as it would go on with what it knew of them", device)

@@ -35,8 +35,10 @@ func asleep(page []byte) bool {
 }
 
 // sleeper is the first device that can be seen with an image of a sleeping system, or "". Such a system goes on with the
-// array as it had it in memory: whatever is written to the array before that destroys it.
-func (b *Boot) sleeper() (string, error) {
+// array as it had it in memory: whatever is written to the array before that destroys it. md.ErrSilent is the error where none is
+// seen and a disk does not answer, which may have one.
+func (b *Boot) sleeper() (device string, err error) {
+	var silent error
 	names, err := b.FS.List("class/block")
 	if err != nil {
 		return "", err
@@ -47,7 +49,11 @@ func (b *Boot) sleeper() (string, error) {
 				name = ""
 			}
 		}
-		if name == "" || !b.scanner().Answers(name) {
+		if name == "" {
+			continue
+		}
+		if !b.scanner().Answers(name) {
+			silent = fmt.Errorf("%s: %w", name, md.ErrSilent)
 			continue
 		}
 		page := md.AlignedBuffer(os.Getpagesize())
@@ -61,7 +67,7 @@ func (b *Boot) sleeper() (string, error) {
 			return md.NodePath(name), nil
 		}
 	}
-	return "", nil
+	return "", silent
 }
 
 // noResume has the initramfs leave a sleeping system alone whose image is on the array itself, where it cannot be seen before
