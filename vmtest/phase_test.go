@@ -111,27 +111,64 @@ var (
 
 var adoption = []string{"adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite"}
 
-// theRun finds the process of a cycle that runs: the first of that name.
-const theRun = `run=; for c in /proc/[0-9]*; do
-	read -r n < $c/comm && [ "$n" = mdclone-early ] && { [ -z "$run" ] || [ ${c#/proc/} -lt $run ]; } && run=${c#/proc/}; done`
+// theRun waits for the process that start has started.
+const theRun = `until { read -r run < /run/the-run; } 2>/dev/null && [ -e /proc/$run ]; do :; done`
+
+// start starts a run of mdclone-early.
+func (r *rig) start(args ...string) *vm.Process {
+	r.t.Helper()
+	argv := append([]string{"bash", "-c", `echo $$ >/run/the-run; exec mdclone-early --json "$@"`, "run"}, args...)
+	run, err := r.Spawn(r.Context(), vm.Command{Argv: argv})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return run
+}
+
+// attempts is how often a phase that is over before it is seen may be missed: the watcher and the run are two processes of a
+// guest that may stand still in between.
+const attempts = 5
 
 // reached starts a run, stops it when it is in its phase, has do happen, and lets it go on.
 func (r *rig) reached(p phase, do func(run *vm.Process)) *vm.Process {
 	r.t.Helper()
-	if p.before != nil {
-		p.before(r)
-	} else {
-		r.write(r.top, 60, 40)
-	}
-	script := phaseWords + "echo watching\n"
-	for i, condition := range p.in {
-		if i > 0 {
-			script += theRun + "\n" // a short phase leaves no time for that
+	for try := 1; ; try++ {
+		if p.before != nil {
+			p.before(r)
+		} else {
+			r.write(r.top, 60, 40)
 		}
-		script += "until " + condition + "; do :; done\n"
+		run, missed := r.inPhase(p)
+		if missed == nil {
+			do(run)
+		}
+		if p.slow != "" && slices.ContainsFunc(r.plugged(), func(n string) bool { return n == p.slow }) {
+			r.throttle(p.slow, 0)
+		}
+		if err := run.Signal(syscall.SIGCONT); err != nil && missed == nil {
+			r.t.Fatal(err)
+		}
+		if missed == nil {
+			return run
+		}
+		got, err := run.Wait(r.Context())
+		if err != nil || got.Err() != nil || try == attempts {
+			r.t.Fatalf("%s was not reached, or was over, %d times: %v\nits run: %v %+v", p.name, try, missed, err, got)
+		}
+		r.t.Logf("%s was over too soon, once more", p.name)
+		if p.mode == "full" {
+			r.early(0, "detach")
+		}
 	}
-	if len(p.in) == 1 {
-		script += theRun
+}
+
+// inPhase starts a run and stops it when it is in its phase. The error says that it was not: it is stopped somewhere else, or
+// over.
+func (r *rig) inPhase(p phase) (*vm.Process, error) {
+	r.t.Helper()
+	script := phaseWords + "echo watching\n" + theRun + "\n"
+	for _, condition := range p.in {
+		script += "until " + condition + "; do :; done\n"
 	}
 	script += `
 		kill -STOP $run; until grep -q '^State:.[TD]' /proc/$run/status; do :; done
@@ -147,28 +184,20 @@ func (r *rig) reached(p phase, do func(run *vm.Process)) *vm.Process {
 		r.throttle(p.slow, p.rate)
 		r.Script("dd if=/dev/" + p.slow + " of=/dev/" + p.slow + " bs=4096 count=1 iflag=direct oflag=direct status=none") // the first is at once
 	}
-	run, err := r.Spawn(r.Context(), vm.Command{Argv: append([]string{"mdclone-early", "--json"}, p.argv...)})
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	run := r.start(p.argv...)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	go func() {
 		_, _ = run.Wait(ctx) // a run that ends before its phase ends the wait below
 		cancel()
 	}()
-	if got, err := watch.Wait(ctx); err != nil || got.Code != 0 {
-		_ = run.Signal(syscall.SIGKILL)
-		r.t.Fatalf("%s was not reached, or was over: %v %+v\nstderr: %s", p.name, err, got, run.Stderr())
+	got, err := watch.Wait(ctx)
+	if err == nil {
+		err = got.Err()
+	} else if ended := watch.Signal(syscall.SIGKILL); ended != nil { // it would go on looking
+		r.t.Fatal(ended)
 	}
-	do(run)
-	if p.slow != "" && slices.ContainsFunc(r.plugged(), func(n string) bool { return n == p.slow }) {
-		r.throttle(p.slow, 0)
-	}
-	if err := run.Signal(syscall.SIGCONT); err != nil {
-		r.t.Fatal(err)
-	}
-	return run
+	return run, err
 }
 
 // plugged are the disks that the guest has.

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"mdclone/pkg/clone"
-	"mdclone/vmtest/vm"
 )
 
 // unfitClones are clones that left in good order and return where the array cannot take them, or while somebody uses them.
@@ -150,11 +149,8 @@ func (r *rig) filledMeanwhile(t *testing.T, empty bool) {
 		put = "echo frozen > $M/sync_action; " + put + "; echo 2 > $M/dev-vdd/slot; echo idle > $M/sync_action"
 	}
 	before := r.onDisk(t, "vdc")
-	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "backup", "--json"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.sh(`until ` + theRun + `; grep -qs percpu_rwsem_wait /proc/$run/task/*/stack; do sleep 0.05; done
+	p := r.start("backup")
+	r.sh(theRun + `; until grep -qs percpu_rwsem_wait /proc/$run/task/*/stack; do sleep 0.05; done
 		` + put + `; until grep -q in_sync $M/dev-vdd/state; do sleep 0.05; done; idle; [ "$(cat $M/dev-vdd/slot)" = 2 ]
 		fsfreeze --unfreeze /var/lib/mdclone`)
 	if got := r.ended(p, 1); got.Attached {
