@@ -49,6 +49,10 @@ var offlineCases = []offlineCase{
 		name: "plugged in meanwhile", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600"},
 		do: offline.plugIn, on: firstSuite,
 	},
+	{
+		name: "a disk does not answer", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=30"},
+		do: offline.silence, code: report.NoDrive, why: "no-drive", on: toolsOnly,
+	},
 	{ // at a console that is not /dev/console
 		name: "skipped", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600", "console=ttyS1"},
 		do: offline.skip, code: report.Interrupted, why: "skipped", on: firstSuite,
@@ -283,6 +287,22 @@ func (r offline) plugIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.await(t, cloning)
+}
+
+// silence plugs a disk in on which no read ends: not even the kernel's, which looks for partitions. What runs in dracut's images
+// would wait for it later on: systemd has all disks synced before it goes into the real root.
+func (r offline) silence(t *testing.T) {
+	r.qmp("object-add", map[string]any{"qom-type": "throttle-group", "id": "slow", "limits": map[string]any{"bps-read": 1}})
+	disk := NewDisk(t, "slow", 16)
+	disk.Block = map[string]any{
+		"driver": "throttle", "throttle-group": "slow", "file": map[string]any{"driver": "file", "filename": disk.Path},
+	}
+	r.await(t, looking)
+	if err := r.Attach(r.Context(), disk); err != nil {
+		t.Fatal(err)
+	}
+	r.await(t, "does not answer")
+	r.await(t, "was not plugged in")
 }
 
 // countdown is two figures of it.

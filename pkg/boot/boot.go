@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,13 +21,14 @@ import (
 // Command is the internal command of mdclone-early that udev's rule and the scripts in the initramfs call.
 const Command = "boot"
 
-// The stages, which follow Command. hold is the process that holds a clone.
+// The stages, which follow Command. hold is the process that holds a clone; apart comes before a stage in its own process.
 const (
 	stageStart  = "start"         // a member of an array has been seen (udev)
 	stageWait   = "init-premount" // all devices of the first moment have been seen
 	stageBlock  = "local-block"   // again and again, while the root device is missed
 	stageBottom = "init-bottom"   // the root file system is there
 	stageHold   = "hold"
+	stageApart  = "apart"
 )
 
 // The hooks of dracut's that call Command, which are stages under other names.
@@ -52,6 +52,7 @@ type Boot struct {
 	// Backup makes the clones of all arrays with those options of mdclone-early backup; account is what --json prints.
 	Backup func(ctx context.Context, options []string, account, said io.Writer) (report.Code, error)
 	Stdout io.Writer
+	Self   string // this program, for what runs in a process of its own
 
 	stage  string
 	params params
@@ -64,16 +65,13 @@ type Boot struct {
 func New(log report.Log) *Boot {
 	return &Boot{
 		FS: sysfs.New(), Root: "/", Log: log, bounds: usual, said: map[string]bool{},
-		Run: func(ctx context.Context, name string, args ...string) (string, error) {
-			out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-			return strings.TrimSpace(string(out)), err
-		},
+		Run: run,
 		Uptime: func() (time.Duration, error) {
 			var t unix.Timespec
 			err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
 			return time.Duration(t.Nano()), err
 		},
-		Backup: backup, Stdout: os.Stdout,
+		Backup: backup, Stdout: os.Stdout, Self: "/proc/self/exe",
 	}
 }
 
@@ -81,6 +79,10 @@ func New(log report.Log) *Boot {
 func (b *Boot) Do(ctx context.Context, args []string) error {
 	if len(args) > 1 && args[0] == stageHold {
 		return b.hold()
+	}
+	apart := len(args) == 2 && args[0] == stageApart
+	if apart {
+		args = args[1:]
 	}
 	if len(args) != 1 {
 		return errors.New("boot: one stage is wanted")
@@ -99,6 +101,8 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		// init-premount decides, when all devices of the first moment are there: a clone that is the newest copy must not
 		// lose against primaries that are seen a moment earlier
 		return nil
+	case early && !apart && slices.Contains([]string{stageStart, stageWait, stageBlock}, stage):
+		return b.apart(ctx)
 	case stage == stageStart:
 		_, err = b.step(ctx, false, false)
 		return err
@@ -165,12 +169,15 @@ func (b *Boot) scanner() *md.Scanner {
 // lockedAtMost bounds how long another stage is waited for: a lift, with mdadm, takes longest.
 const lockedAtMost = 2 * liftAtMost
 
+// lockFile is locked by the stage that looks and acts.
+const lockFile = "boot.lock"
+
 // lock lets one stage after the other look and act.
 func (b *Boot) lock() (unlock func(), err error) {
 	if err := os.MkdirAll(b.file(), 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(b.file("boot.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(b.file(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

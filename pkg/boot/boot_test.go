@@ -24,7 +24,7 @@ func fake(t *testing.T, cmdline string) (*Boot, *strings.Builder) {
 	t.Helper()
 	var log strings.Builder
 	b := New(report.Log{W: &log})
-	b.Root, b.FS = t.TempDir(), sysfs.At(t.TempDir())
+	b.Root, b.FS, b.Self = t.TempDir(), sysfs.At(t.TempDir()), "not the tests once more"
 	b.Run = func(context.Context, string, ...string) (string, error) { return "", nil }
 	for name, text := range map[string]string{
 		"proc/cmdline": cmdline, config.EarlyMark: "", "etc/mdclone/root.conf": "array = " + strings.Repeat("1", 32) + "\n",
@@ -166,7 +166,7 @@ func TestStages(t *testing.T) {
 	for _, stage := range []string{stageStart, stageWait, stageBlock, stageBottom} {
 		for _, cmdline := range []string{"quiet", "mdclone=off"} {
 			b, log := fake(t, cmdline)
-			if err := b.Do(t.Context(), []string{stage}); err != nil || log.String() != "" {
+			if err := b.Do(t.Context(), []string{stageApart, stage}); err != nil || log.String() != "" {
 				t.Errorf("%s with %s = %v, says %q; want silence", stage, cmdline, err, log)
 			}
 			if cmdline == "mdclone=off" && exists(b.file()) {
@@ -183,7 +183,7 @@ func TestStages(t *testing.T) {
 	if err := os.Remove(filepath.Join(b.Root, config.EarlyMark)); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Do(t.Context(), []string{stageWait}); err == nil {
+	if err := b.Do(t.Context(), []string{stageApart, stageWait}); err == nil {
 		t.Error("init-premount outside the initramfs = nil; want an error")
 	}
 }
@@ -196,13 +196,13 @@ func TestBadConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := b.Do(t.Context(), []string{stageWait}); err != nil || strings.Count(log.String(), "mdclone: warning: ") != 2 {
+	if err := b.Do(t.Context(), []string{stageApart, stageWait}); err != nil || strings.Count(log.String(), "mdclone: warning: ") != 2 {
 		t.Errorf("Do() = %v, says %q; want two warnings", err, log)
 	}
 	if confs := b.confs(); len(confs) != 1 || confs[0].Name != "root-copy" {
 		t.Errorf("confs() = %+v; want the array's first file", confs)
 	}
-	if err := b.Do(t.Context(), []string{stageBlock}); err != nil || strings.Count(log.String(), "mdclone: warning: ") != 2 {
+	if err := b.Do(t.Context(), []string{stageApart, stageBlock}); err != nil || strings.Count(log.String(), "mdclone: warning: ") != 2 {
 		t.Errorf("Do() = %v, says %q; want no more warnings", err, log)
 	}
 }
@@ -217,7 +217,7 @@ func TestBrokenScan(t *testing.T) {
 	if err := os.WriteFile(class, nil, 0o644); err != nil { // no directory
 		t.Fatal(err)
 	}
-	if err := b.Do(t.Context(), []string{stageWait}); err != nil || strings.Count(log.String(), "mdclone: error: ") != 1 {
+	if err := b.Do(t.Context(), []string{stageApart, stageWait}); err != nil || strings.Count(log.String(), "mdclone: error: ") != 1 {
 		t.Errorf("Do() = %v, says %q; want one error in the log", err, log)
 	}
 }

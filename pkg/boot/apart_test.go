@@ -1,0 +1,84 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"mdclone/pkg/report"
+)
+
+func TestWaits(t *testing.T) {
+	begin := time.Now()
+	stuck := waits{}
+	for _, test := range []struct {
+		at   int // seconds
+		now  map[string]string
+		want int // seconds
+	}{
+		{0, nil, 0},
+		{1, map[string]string{"7": "5", "8": "1"}, 0},
+		{2, map[string]string{"7": "5"}, 1},
+		{9, map[string]string{"7": "5", "8": "1"}, 8}, // 8 did not wait in between: it begins anew
+		{10, map[string]string{"7": "6", "8": "1"}, 1},
+		{12, map[string]string{"7": "6"}, 2},
+		{13, nil, 0},
+		{14, map[string]string{"7": "6"}, 0},
+	} {
+		if got := stuck.look(test.now, begin.Add(time.Duration(test.at)*time.Second)); got != time.Duration(test.want)*time.Second {
+			t.Errorf("after %d s, %v: %s; want %d s", test.at, test.now, got, test.want)
+		}
+	}
+}
+
+func TestThreads(t *testing.T) {
+	root := t.TempDir()
+	for id, state := range map[string]string{"41": "S (sleeping)", "42": "D (disk sleep)", "43": "R (running)"} {
+		dir := filepath.Join(root, "proc/41/task", id)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		text := "Name:\texe\nState:\t" + state + "\nvoluntary_ctxt_switches:\t" + id + "0\nnonvoluntary_ctxt_switches:\t3\n"
+		if err := os.WriteFile(filepath.Join(dir, "status"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := threads(root, 41), map[string]string{"42": "420"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("threads() = %v; want %v", got, want)
+	}
+	if got := threads(root, 40); got != nil {
+		t.Errorf("threads of a process that is gone = %v", got)
+	}
+}
+
+// TestApart: a stage runs in a process of its own, with its words and its exit code; one that cannot be started is an error.
+func TestApart(t *testing.T) {
+	b, log := fake(t, "quiet")
+	var said strings.Builder
+	b.Stdout = &said
+	if err := b.Do(t.Context(), []string{stageWait}); err == nil {
+		t.Error("without a program = nil; want an error")
+	}
+	b.Self = filepath.Join(t.TempDir(), "self")
+	for code, want := range []report.Code{report.Done, report.Failed, report.Usage} {
+		if err := os.WriteFile(b.Self, fmt.Appendf(nil, "#!/bin/sh\necho \"$@\"\nexit %d\n", code), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		said.Reset()
+		if err := b.Do(t.Context(), []string{hookSettled}); report.CodeOf(err) != want {
+			t.Errorf("a process that ends with %d: %v", code, err)
+		} else if b.Log.Fail(err); log.String() != "" || said.String() != "boot apart init-premount\n" {
+			t.Errorf("it was called with %q, and what it said itself is said once more: %q", &said, log)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := run(ctx, "sleep", "1000"); err == nil {
+		t.Error("a program that was ended = nil; want an error")
+	}
+}
