@@ -17,14 +17,14 @@ type layer struct{ name, up, down, write string }
 
 var layers = []layer{
 	{"nothing", "true", "true", "dd if=/dev/urandom of=/dev/md0 bs=1M count=3 seek=40 oflag=direct status=none"},
-	{"ext4", "mkfs.ext4 -q -F /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
-	{"xfs", "mkfs.xfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
-	{"btrfs", "mkfs.btrfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt", inFS},
+	{"ext4", "mkfs.ext4 -q -F /dev/md0; mount /dev/md0 /mnt", "umount /mnt; wipefs -qa /dev/md0", inFS},
+	{"xfs", "mkfs.xfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt; wipefs -qa /dev/md0", inFS},
+	{"btrfs", "mkfs.btrfs -q -f /dev/md0; mount /dev/md0 /mnt", "umount /mnt; wipefs -qa /dev/md0", inFS},
 	{
 		"dm", "echo 0 $(blockdev --getsz /dev/md0) linear /dev/md0 0 | dmsetup create top", "dmsetup remove top",
 		"dd if=/dev/urandom of=/dev/mapper/top bs=1M count=3 seek=40 oflag=direct status=none",
 	},
-	onLVM("ext4", "mkfs.ext4 -q /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt", inFS),
+	onLVM("ext4", "mkfs.ext4 -q /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt; wipefs -qa /dev/vg0/lv", inFS),
 	onLVM("swap", "mkswap /dev/vg0/lv > /dev/null; swapon /dev/vg0/lv", "swapoff /dev/vg0/lv", inOtherVolume),
 	onLVM("nothing", "true", "true", inOtherVolume),
 	{
@@ -36,8 +36,8 @@ var layers = []layer{
 
 // moreLayers are touched as others are: tried on the newest kernel alone, unless there is time.
 var moreLayers = []layer{
-	onLVM("xfs", "mkfs.xfs -q -f /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt", inFS),
-	onLVM("btrfs", "mkfs.btrfs -q -f /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt", inFS),
+	onLVM("xfs", "mkfs.xfs -q -f /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt; wipefs -qa /dev/vg0/lv", inFS),
+	onLVM("btrfs", "mkfs.btrfs -q -f /dev/vg0/lv; mount /dev/vg0/lv /mnt", "umount /mnt; wipefs -qa /dev/vg0/lv", inFS),
 }
 
 // onLVM is a layer on a volume of LVM, beside another volume.

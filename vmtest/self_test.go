@@ -131,7 +131,7 @@ func modules(_ *testing.T, m *Machine) {
 		truncate -s 400M /tmp/disk; dev=$(losetup -f --show /tmp/disk)
 		size=$(blockdev --getsz $dev)
 		dmsetup create flaky --table "0 $size flakey $dev 0 60 0"; dmsetup create late --table "0 $size delay /dev/mapper/flaky 0 1"
-		mkfs.xfs -q /dev/mapper/late; mount /dev/mapper/late /mnt; umount /mnt
+		mkfs.xfs -q /dev/mapper/late; mount /dev/mapper/late /mnt; umount /mnt; wipefs -qa /dev/mapper/late
 		mkfs.btrfs -qf /dev/mapper/late; mount /dev/mapper/late /mnt; umount /mnt
 		luks() { echo secret | cryptsetup -q --key-file - "$@"; }
 		luks luksFormat --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/mapper/late
