@@ -53,7 +53,10 @@ func TestBootTwoClones(t *testing.T) {
 		r = up(nil, "second")
 		r.Script("mdadm --wait /dev/md0 || true") // the power was cut
 		r.early(0, "attach", "root")
-		r.Script("mdadm /dev/md0 --fail /dev/" + r.name("p1") + "; mdadm /dev/md0 --fail /dev/" + r.name("p2") + "; echo newest > " + vm.Generation)
+		// both changes of p2's superblock are awaited: with one of them alone mdadm would start the array from p2
+		r.Script(`events() { mdadm --examine /dev/$1 | sed -n "s/.*Events : //p"; }
+			mdadm /dev/md0 --fail /dev/` + r.name("p1") + `; until [ $(events ` + r.name("p2") + `) -ge $(($(events ` + r.name("p1") + `) + 2)) ]; do sleep 0.05; done
+			mdadm /dev/md0 --fail /dev/` + r.name("p2") + "; echo newest > " + vm.Generation)
 		down(r)
 
 		events := map[string]uint64{}
@@ -65,7 +68,7 @@ func TestBootTwoClones(t *testing.T) {
 		}
 		r = up(nil)
 		if got := strings.TrimSpace(r.File(vm.Generation)); got != "newest" {
-			t.Errorf("booted the data %q; want newest", got)
+			t.Errorf("booted the data %q; want newest\n%s", got, r.Script("dmesg | grep -e mdclone: -e md/raid1 -e md0"))
 		}
 		if slots := r.slots(); slots != "--2-" {
 			t.Errorf("the array is %s; want --2-", slots)

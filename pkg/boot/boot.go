@@ -94,7 +94,7 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 	if b.params.off {
 		return nil
 	}
-	early := exists(filepath.Join(b.Root, config.EarlyMark))
+	early := b.early()
 	b.stage = b.stageOf(args[0])
 	switch stage := b.stage; {
 	case stage == stageStart && early && !exists(b.file(premount)):
@@ -145,6 +145,9 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// early tells whether this is the initramfs.
+func (b *Boot) early() bool { return exists(filepath.Join(b.Root, config.EarlyMark)) }
+
 // mark writes a file of state.
 func (b *Boot) mark(name, text string) error {
 	if err := os.MkdirAll(b.file(), 0o755); err != nil {
@@ -153,21 +156,31 @@ func (b *Boot) mark(name, text string) error {
 	return os.WriteFile(b.file(name), []byte(text), 0o644)
 }
 
-// scanner looks at the disks. What comes first, init-premount or the rescue system's look, has patience with one that does not
-// answer; what comes after it, some of it again and again, has less.
+// scanner looks at the disks, and has patience with one that does not answer; less in those stages of the initramfs that look
+// again and again, and leave what they miss to init-premount.
 func (b *Boot) scanner() *md.Scanner {
 	if b.disks == nil {
 		patience := md.Patience
-		if b.stage == stageStart || b.stage == stageBlock {
+		if b.early() && (b.stage == stageStart || b.stage == stageBlock) {
 			patience = md.Patience / 10
 		}
-		b.disks = &md.Scanner{FS: b.FS, Patience: patience, Silent: func(disk string) { b.once("%s", md.NotLookedAt(disk)) }}
+		b.disks = &md.Scanner{FS: b.FS, Patience: patience, Silent: b.silent}
 	}
 	return b.disks
 }
 
 // lockedAtMost bounds how long another stage is waited for: a lift, with mdadm, takes longest.
 const lockedAtMost = 2 * liftAtMost
+
+// silent notes a disk that there is no more patience with.
+func (b *Boot) silent(disk string) {
+	b.once("%s", md.NotLookedAt(disk))
+	if b.stage == stageWait {
+		if err := b.mark(silentMark+disk, ""); err != nil {
+			b.failed(err)
+		}
+	}
+}
 
 // lockFile is locked by the stage that looks and acts.
 const lockFile = "boot.lock"

@@ -43,11 +43,12 @@ const (
 	Start                  // from the primaries, all of which are there
 	Degraded               // from the primaries that are there
 	Lift                   // from Clone: guard and claim are lifted for it alone
+	Tell                   // that it runs, but not from the newest copy
 )
 
 // String names the action.
 func (a Action) String() string {
-	return [...]string{"nothing", "wait", "start", "degraded", "lift"}[a]
+	return [...]string{"nothing", "wait", "start", "degraded", "lift", "tell"}[a]
 }
 
 // Decision is what to do with one array now.
@@ -67,6 +68,10 @@ func Decide(f Facts) Decision {
 	}
 	switch {
 	case running(f.State):
+		// mdadm -I starts an array from one disk that does list others, if these are one event behind it (4.4)
+		if v.ahead && v.in {
+			d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)
+		}
 	case v.ahead && v.complete && !v.torn: // nobody to wait for
 		d.lift(*v.clone, v.whyAhead)
 	case v.complete && v.listed && v.good != nil && !v.ahead:

@@ -36,7 +36,19 @@ func TestSleeperOnASilentDisk(t *testing.T) {
 	if device, err := b.sleeper(); device != "" || err != nil {
 		t.Errorf("without disks: sleeper() = %q, %v", device, err)
 	}
-	for name, text := range map[string]string{"inflight": "       1        0\n", "stat": "5 0 8 2 0 0 0 0 1 2 9\n"} {
+	silentDisk(t, b)
+	if device, err := b.sleeper(); device != "" || !errors.Is(err, md.ErrSilent) {
+		t.Errorf("sleeper() = %q, %v; want ErrSilent", device, err)
+	}
+	if o := b.cycle(t.Context(), nil, nil); o.Code != report.Failed || len(o.Reasons) != 1 || o.Reasons[0].Code != "hibernation" {
+		t.Errorf("the outcome is %+v; want no clone, for hibernation", o)
+	}
+}
+
+// silentDisk gives the machine a disk on which one request is under way and none ends.
+func silentDisk(t *testing.T, b *Boot) {
+	t.Helper()
+	for name, text := range map[string]string{"inflight": "       1        0\n", "stat": "5 0 8 2 0 0 0 0 1 2 9\n", "size": "2048\n"} {
 		path := b.FS.Path("class/block/sda", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -45,11 +57,25 @@ func TestSleeperOnASilentDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if device, err := b.sleeper(); device != "" || !errors.Is(err, md.ErrSilent) {
-		t.Errorf("sleeper() = %q, %v; want ErrSilent", device, err)
+	if err := os.MkdirAll(b.FS.Path("class/block/sda/holders"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	if o := b.cycle(t.Context(), nil, nil); o.Code != report.Failed || len(o.Reasons) != 1 || o.Reasons[0].Code != "hibernation" {
-		t.Errorf("the outcome is %+v; want no clone, for hibernation", o)
+}
+
+// TestStepOnASilentDisk: without a disk that may hold the newest copy nothing is decided before init-premount has waited for it.
+func TestStepOnASilentDisk(t *testing.T) {
+	b, log := fake(t, "")
+	silentDisk(t, b)
+	for _, stage := range []string{stageStart, stageBlock, stageWait, stageStart, stageBlock} {
+		b.stage, b.disks = stage, nil
+		b.scanner().Patience = time.Millisecond
+		held := stage != stageWait && !exists(b.file(silentMark+"sda"))
+		if pending, err := b.step(t.Context(), false, false); pending != held || err != nil {
+			t.Errorf("%s: pending is %v, %v; want %v", stage, pending, err, held)
+		}
+	}
+	if got := log.String(); strings.Count(got, "newest copy") != 1 || strings.Count(got, "is not looked at") != 1 {
+		t.Errorf("it says\n%s\nwant each word once", got)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
@@ -25,6 +24,10 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 	found, unreadable, err := b.scanner().Scan()
 	if err != nil {
 		return false, err
+	}
+	if disk := b.unheard(unreadable); disk != "" {
+		b.once("%s does not answer yet: what is on it may be the newest copy", disk)
+		return true, nil
 	}
 	var errs []error
 	for _, conf := range confs {
@@ -53,6 +56,23 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 	return pending, errors.Join(errs...)
 }
 
+// silentMark, before a disk's name, is the mark that init-premount has waited for it in vain.
+const silentMark = "silent-"
+
+// unheard is a disk that does not answer and for which nobody has waited long enough, "" if there is none. Without it a stage
+// that has little patience decides nothing; init-premount or the end of local-block will.
+func (b *Boot) unheard(unreadable map[string]error) string {
+	if !b.early() {
+		return ""
+	}
+	for name, err := range unreadable {
+		if disk := b.FS.DiskOf(name); b.stage != stageWait && errors.Is(err, md.ErrSilent) && !exists(b.file(silentMark+disk)) {
+			return disk
+		}
+	}
+	return ""
+}
+
 // confs is the configuration, as much of it as is good. One stage says what is not.
 func (b *Boot) confs() []config.Array {
 	confs, errs := config.LoadEach(b.Root)
@@ -68,7 +88,7 @@ func (b *Boot) confs() []config.Array {
 // claims tells whether a clone that an event shows is held at once: in the initramfs, where mdadm may be run any moment, but
 // not while its clone is being made.
 func (b *Boot) claims() bool {
-	return exists(filepath.Join(b.Root, config.EarlyMark)) && exists(b.file(premount)) && !b.held()
+	return b.early() && exists(b.file(premount)) && !b.held()
 }
 
 func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, d Decision) error {
@@ -87,6 +107,11 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 		errs = append(errs, start(array))
 	case Lift:
 		errs = append(errs, b.lift(ctx, conf, d))
+	case Tell:
+		if b.stage == stageWait {
+			b.failed(fmt.Errorf("array %s was started from its own disks by mdadm, but %s; to run from that, turn the machine off, unplug its own "+
+				"disks, and boot", conf.Name, d.Why))
+		}
 	case Nothing:
 		if d.Why != "" && b.stage == stageWait {
 			b.once("array %s is not started: %s", conf.Name, d.Why)

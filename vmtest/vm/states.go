@@ -21,7 +21,7 @@ var states = []state{
 	{"ended", `up $A $B $C; put current`}, // in good order, with the clone attached
 	{"cut", `up $A $B $C; put current; written=$(written); fill & until [ $(written) -gt $((written + 16384)) ]; do :; done; cut`},
 	{"syncing", `up $A $B $C; leave; put current; fill; slow; mdadm $md --re-add $C; syncing $C; cut`},
-	{"ahead", `up $A $B $C; put current; mdadm $md --fail $A; mdadm $md --fail $B; put newest`},
+	{"ahead", `up $A $B $C; put current; fail $A $B; mdadm $md --fail $B; put newest`},
 	{"rollback", `up $A $B $C; leave; put current; fill; mdadm --stop $md
 		up $C; put own; slow; echo 0-11 > $sys/bitmap_set_bits # what the primaries have changed: simply all of it
 		# both before the sync begins: a member that comes later waits for the end of it
@@ -35,6 +35,9 @@ const stateLibrary = `
 md=/dev/md0 sys=/sys/block/md0/md members=
 disk() { echo "0 $(blockdev --getsz /dev/$1) linear /dev/$1 0" | dmsetup create $2; members="$members $2"; }
 up() { mdadm --assemble --run --quiet $md "$@"; }
+events() { mdadm --examine $1 | sed -n 's/.*Events : //p'; }
+# both changes of the other's superblock are awaited: where the two are one event apart, mdadm starts the array from the other
+fail() { mdadm $md --fail $1; [ -z "$2" ] || until [ $(events $2) -ge $(($(events $1) + 2)) ]; do sleep 0.05; done; }
 leave() { mdadm $md --fail $C; mdadm $md --remove $C; }
 # a loop device, as the volume manager would take the states' volumes for one
 put() { mount -t ext4 -o loop,offset=$VOLUME $md /mnt; echo $1 > /mnt` + Generation + `; umount /mnt; }
