@@ -134,13 +134,22 @@ func (r *rig) unlock(base vm.Machine) {
 	if !base.Layout.LUKS {
 		return
 	}
-	err := r.AwaitConsoleMatch(r.Context(), passphraseWanted)
+	ctx := r.Context()
+	err := r.AwaitConsoleMatch(ctx, passphraseWanted)
 	if err == nil {
 		err = r.Type(vm.Passphrase + "\n")
 	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	// cryptsetup asks before it turns the echo off, and forgets what was typed in between: what is shown is typed once more
+	go func() {
+		for shown := 1; r.AwaitConsoleMatch(ctx, regexp.MustCompile("(?s)"+strings.Repeat(vm.Passphrase+".*", shown))) == nil; shown++ {
+			if r.Type(vm.Passphrase+"\n") != nil {
+				return
+			}
+		}
+	}()
 }
 
 // volumes are all devices of device-mapper; there must be one.

@@ -56,8 +56,10 @@ func (c Config) has(bus Bus) bool {
 // kernelArgs are every machine's kernel parameters. With no_timer_check a busy host does not make the kernel think that
 // the machine's timer is broken, and panic (arch/x86/kernel/apic/io_apic.c, Linux 6.12). With norandmaps the emulator need not
 // translate a program anew each time it is started, which a boot by shell scripts does thousands of times: QEMU before 8.0 keeps
-// all those translations of one page, and then takes minutes to write to it.
-var kernelArgs = []string{"console=ttyS0", "panic=-1", "no_timer_check", "norandmaps", "mitigations=off", "cryptomgr.notests"}
+// all those translations of one page, and then takes minutes to write to it. SysRq is what Autopsy asks by.
+var kernelArgs = []string{
+	"console=ttyS0", "panic=-1", "no_timer_check", "norandmaps", "mitigations=off", "cryptomgr.notests", "sysrq_always_enabled",
+}
 
 // cpu has what Debian's programs and disk encryption use, and a source of randomness; what QEMU can emulate beyond that costs
 // time at each boot.
