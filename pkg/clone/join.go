@@ -211,6 +211,9 @@ func (s *session) join() error {
 		}
 		return nil
 	}
+	if reasonCode(err) == "last-primary" {
+		return err
+	}
 	if s.failed() {
 		return errors.Join(driveFailed(s.drive.Name), s.takeBack())
 	}
@@ -277,6 +280,13 @@ func (s *session) awaitSlot() (int, error) {
 		}
 		if m.Has("faulty") { // it gets none any more
 			return -1, driveFailed(s.drive.Name)
+		}
+		state, err := s.Array.State()
+		if err != nil {
+			return -1, err
+		}
+		if lost := s.lost(state); lost != nil && reasonCode(lost) == "last-primary" { // md takes it out of its slot, or never gives it one
+			return -1, lost
 		}
 		if s.env.Now().After(end) {
 			return -1, fmt.Errorf("it is still a spare after %s", patience)
