@@ -82,3 +82,41 @@ func TestApart(t *testing.T) {
 		t.Error("a program that was ended = nil; want an error")
 	}
 }
+
+// TestLockOfOneLeftBehind: what a stage holds that is stuck keeps no other from going on, not even one that waits already.
+func TestLockOfOneLeftBehind(t *testing.T) {
+	b, _ := fake(t, "")
+	if _, err := b.lock(); err != nil { // and is never unlocked
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		unlock, err := b.lock()
+		if err == nil {
+			unlock()
+		}
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		t.Fatalf("a second lock = %v; want it to wait", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := os.Remove(b.file(lockFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Errorf("once it is left behind: %v", err)
+	}
+}
+
+func TestOnlyClaims(t *testing.T) {
+	c, d := Drive{Name: "c"}, Drive{Name: "d"}
+	lift := Decision{Do: Lift, Clone: c, Claim: []Drive{d}, Why: "it is ahead"}
+	if got := lift.onlyClaims(Facts{Waits: true}); got.Do != Nothing || !reflect.DeepEqual(got.Claim, []Drive{d, c}) {
+		t.Errorf("onlyClaims() of a lift = %+v; want both clones held", got)
+	}
+	if got := (Decision{Do: Start}).onlyClaims(Facts{}); got.Do != Nothing || got.Claim != nil {
+		t.Errorf("onlyClaims() of a start = %+v; want nothing", got)
+	}
+}

@@ -190,19 +190,34 @@ func (b *Boot) lock() (unlock func(), err error) {
 	if err := os.MkdirAll(b.file(), 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(b.file(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
 	for end := time.Now().Add(lockedAtMost); ; {
+		f, err := os.OpenFile(b.file(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
+		if err == nil && b.isLock(f) {
 			return func() { _ = f.Close() }, nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR), time.Now().After(end):
-			_ = f.Close()
+		}
+		_ = f.Close()
+		if err == nil {
+			err = fmt.Errorf("%s was replaced", lockFile)
+		} else if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, err
+		}
+		if time.Now().After(end) {
 			return nil, fmt.Errorf("wait for another stage of the boot: %w", err)
 		}
 		time.Sleep(20 * time.Millisecond) // a blocking flock has no bound
 	}
+}
+
+// isLock tells whether f is the lock still, which is another file once a stage was left behind.
+func (b *Boot) isLock(f *os.File) bool {
+	ours, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Stat(b.file(lockFile))
+	return err == nil && os.SameFile(ours, now)
 }

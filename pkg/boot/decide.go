@@ -107,6 +107,14 @@ func (d *Decision) late(v view, f Facts) {
 	}
 }
 
+// onlyClaims leaves everything as it is, and keeps others from taking the clones that are here.
+func (d Decision) onlyClaims(f Facts) Decision {
+	if d.Do == Lift && (f.Waits || f.Holds) {
+		d.Claim = append(d.Claim, d.Clone)
+	}
+	return Decision{Claim: d.Claim}
+}
+
 func (d *Decision) lift(c Drive, why string) { d.Do, d.Clone, d.Why = Lift, c, why }
 
 // running tells whether array_state is that of an array that has been started.

@@ -45,6 +45,9 @@ const (
 	countEach = 10 * time.Second
 )
 
+// cycleBegun is the mark that the clone is being made: that is tried once.
+const cycleBegun = "cycle-begun"
+
 // offline carries out mdclone=backup, before anything is started on the arrays, which the udev rule holds. It never
 // fails: the boot goes on, and the outcome says what there was.
 func (b *Boot) offline(ctx context.Context, events *sysfs.Uevents, con *consoles) {
@@ -91,6 +94,9 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	}
 	if err != nil {
 		return why(report.Failed, "prepare", "%v", errors.Join(err, undo()))
+	}
+	if err := b.mark(cycleBegun, ""); err != nil {
+		b.failed(err)
 	}
 	b.show(ctx, "making the clone; do not unplug it; Enter ends that and boots")
 	frozen := b.readOnly()

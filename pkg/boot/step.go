@@ -25,9 +25,9 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 	if err != nil {
 		return false, err
 	}
-	if disk := b.unheard(unreadable); disk != "" {
-		b.once("%s does not answer yet: what is on it may be the newest copy", disk)
-		return true, nil
+	unheard := b.unheard(unreadable)
+	if unheard != "" {
+		b.once("%s does not answer yet: what is on it may be the newest copy", unheard)
 	}
 	var errs []error
 	for _, conf := range confs {
@@ -41,7 +41,10 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			errs = append(errs, err)
 		}
 		d := Decide(f)
-		pending = pending || d.Do == Wait
+		if unheard != "" {
+			d = d.onlyClaims(f)
+		}
+		pending = pending || d.Do == Wait || unheard != ""
 		if err := b.carryOut(ctx, conf, array, d); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
 		}
@@ -60,7 +63,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 const silentMark = "silent-"
 
 // unheard is a disk that does not answer and for which nobody has waited long enough, "" if there is none. Without it a stage
-// that has little patience decides nothing; init-premount or the end of local-block will.
+// that has little patience only claims what it sees; init-premount or the end of local-block decides.
 func (b *Boot) unheard(unreadable map[string]error) string {
 	if !b.early() {
 		return ""

@@ -63,7 +63,9 @@ func (b *Boot) look(ctx context.Context) error {
 	if !b.held() {
 		return b.settle(ctx)
 	}
-	b.offline(ctx, events, con)
+	if !exists(b.file(cycleBegun)) { // by a try that was left behind
+		b.offline(ctx, events, con)
+	}
 	return b.release(ctx)
 }
 
@@ -83,7 +85,7 @@ func (b *Boot) block(ctx context.Context) error {
 	if !pending || !b.endOfBlock() || b.held() {
 		return err
 	}
-	b.stage = stageWait
+	b.stage, b.disks = stageWait, nil // with the patience of that stage
 	return errors.Join(err, b.look(ctx))
 }
 
