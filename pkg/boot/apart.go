@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,11 +36,6 @@ func (b *Boot) apart(ctx context.Context) error {
 		ended, err := b.process(ctx)
 		if ended {
 			return err
-		}
-		// what it holds is let go of only when the disk answers, and it does nothing more then
-		err = os.Remove(b.file(lockFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
 		}
 		if err == nil && try < tries {
 			b.Log.Warnf("boot %s waits for a disk that does not answer; it is left behind, and begun once more", b.stage)
@@ -79,10 +73,23 @@ func (b *Boot) process(ctx context.Context) (ended bool, err error) {
 			return true, err
 		case <-time.After(time.Second): // how a thread waits is not announced
 		}
-		if stuck.look(threads(b.Root, cmd.Process.Pid), time.Now()) >= stuckAtMost {
-			return false, cmd.Process.Kill()
+		if stuck.look(threads(b.Root, cmd.Process.Pid), time.Now()) < stuckAtMost {
+			continue
+		}
+		if err := cmd.Process.Kill(); !errors.Is(err, os.ErrProcessDone) { // else it has ended this moment
+			return false, errors.Join(err, b.breakLock(cmd.Process.Pid))
 		}
 	}
+}
+
+// breakLock lets other stages go on without a process that was killed. What it holds is let go of only when the disk answers, and
+// it does nothing more then. The lock of another one is left alone.
+func (b *Boot) breakLock(owner int) error {
+	text, err := os.ReadFile(b.file(lockOwner))
+	if err != nil || string(text) != strconv.Itoa(owner) { // or nobody has locked anything yet
+		return nil
+	}
+	return os.Remove(b.file(lockFile))
 }
 
 // launch starts a program, and tells of its end.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -182,8 +183,11 @@ func (b *Boot) silent(disk string) {
 	}
 }
 
-// lockFile is locked by the stage that looks and acts.
-const lockFile = "boot.lock"
+// lockFile is locked by the stage that looks and acts, whose process is in lockOwner.
+const (
+	lockFile  = "boot.lock"
+	lockOwner = "boot.lock-owner"
+)
 
 // lock lets one stage after the other look and act.
 func (b *Boot) lock() (unlock func(), err error) {
@@ -197,6 +201,9 @@ func (b *Boot) lock() (unlock func(), err error) {
 		}
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil && b.isLock(f) {
+			if err := b.mark(lockOwner, strconv.Itoa(os.Getpid())); err != nil { // as where /run is full: then it cannot be broken
+				b.failed(err)
+			}
 			return func() { _ = f.Close() }, nil
 		}
 		_ = f.Close()

@@ -24,7 +24,8 @@ func (b *Boot) lift(ctx context.Context, conf config.Array, d Decision) error {
 	path := md.NodePath(d.Clone.Name)
 	b.Log.Warnf("this machine runs from its clone: array %s is started from %s (%s), as %s", conf.Name, path,
 		d.Clone.Super.Device, d.Why)
-	errs := []error{b.mark(liftMark+d.Clone.Super.Device.Dashed(), d.Clone.Name+"\n"), b.drop(d.Clone.Super.Device)}
+	// in that order: where the drop gets stuck, the next try must not take it for lifted
+	errs := []error{b.drop(d.Clone.Super.Device), b.mark(liftMark+d.Clone.Super.Device.Dashed(), d.Clone.Name+"\n")}
 	// by its path, as in the udev rules: what they run has no PATH
 	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
 	defer cancel()

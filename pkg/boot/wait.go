@@ -63,7 +63,7 @@ func (b *Boot) look(ctx context.Context) error {
 	if !b.held() {
 		return b.settle(ctx)
 	}
-	if !exists(b.file(cycleBegun)) { // by a try that was left behind
+	if !exists(b.file(cycleBegun)) { // else by a try that was left behind
 		b.offline(ctx, events, con)
 	}
 	return b.release(ctx)

@@ -29,16 +29,20 @@ var states = []state{
 		syncing $A; syncing $B; cut`},
 }
 
+// FailFirst is a function of a shell that has $1 of $md fail, and waits until both changes of $2's superblock are on disk: where
+// the two are one event apart, mdadm --incremental starts the array from $2, whatever it lists (mdadm 4.4).
+const FailFirst = `
+events() { mdadm --examine $1 | sed -n 's/.*Events : //p'; }
+fail() { mdadm $md --fail $1; [ -z "$2" ] || until [ $(events $2) -ge $(($(events $1) + 2)) ]; do sleep 0.05; done; }
+`
+
 // stateLibrary is what the scripts use. The members are reached through device-mapper, which can end them all at once: mdadm
 // has no two arrays of one UUID at a time, so that a state cannot wait for the machine's own end.
 const stateLibrary = `
 md=/dev/md0 sys=/sys/block/md0/md members=
 disk() { echo "0 $(blockdev --getsz /dev/$1) linear /dev/$1 0" | dmsetup create $2; members="$members $2"; }
 up() { mdadm --assemble --run --quiet $md "$@"; }
-events() { mdadm --examine $1 | sed -n 's/.*Events : //p'; }
-# both changes of the other's superblock are awaited: where the two are one event apart, mdadm starts the array from the other
-fail() { mdadm $md --fail $1; [ -z "$2" ] || until [ $(events $2) -ge $(($(events $1) + 2)) ]; do sleep 0.05; done; }
-leave() { mdadm $md --fail $C; mdadm $md --remove $C; }
+` + FailFirst + `leave() { mdadm $md --fail $C; mdadm $md --remove $C; }
 # a loop device, as the volume manager would take the states' volumes for one
 put() { mount -t ext4 -o loop,offset=$VOLUME $md /mnt; echo $1 > /mnt` + Generation + `; umount /mnt; }
 fill() { dd if=/dev/urandom of=$md bs=1M seek=640 count=64 oflag=direct status=none; } # past the volume
