@@ -42,10 +42,10 @@ func (b *Boot) apart(ctx context.Context) error {
 			continue
 		}
 		err = errors.Join(fmt.Errorf("boot %s waits for a disk that does not answer; it is left behind", b.stage), err)
-		if b.stage == stageStart { // beside it others go on
+		if b.stage == stageStart || b.stage == stageRuns { // beside it others go on
 			return err
 		}
-		if b.held() && !exists(b.file(outcomeFile)) {
+		if b.asked() && !exists(b.file(outcomeFile)) {
 			err = errors.Join(err, b.conclude(ctx, why(report.Failed, "stuck", "%v", err)))
 		}
 		return errors.Join(err, b.release(ctx))

@@ -25,6 +25,7 @@ const Command = "boot"
 // The stages, which follow Command. hold is the process that holds a clone; apart comes before a stage in its own process.
 const (
 	stageStart  = "start"         // a member of an array has been seen (udev)
+	stageRuns   = "started"       // an array runs, before init-premount (udev)
 	stageWait   = "init-premount" // all devices of the first moment have been seen
 	stageBlock  = "local-block"   // again and again, while the root device is missed
 	stageBottom = "init-bottom"   // the root file system is there
@@ -102,7 +103,7 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		// init-premount decides, when all devices of the first moment are there: a clone that is the newest copy must not
 		// lose against primaries that are seen a moment earlier
 		return nil
-	case early && !apart && slices.Contains([]string{stageStart, stageWait, stageBlock}, stage):
+	case early && !apart && slices.Contains([]string{stageStart, stageRuns, stageWait, stageBlock, stageBottom}, stage):
 		return b.apart(ctx)
 	case stage == stageStart:
 		_, err = b.step(ctx, false, false)
@@ -111,6 +112,8 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		return b.tell(b.Stdout)
 	case !early:
 		return fmt.Errorf("boot %s: only in the initramfs", stage)
+	case stage == stageRuns:
+		return b.started()
 	case stage == stageWait:
 		return b.wait(ctx)
 	case stage == stageBlock:
@@ -162,7 +165,7 @@ func (b *Boot) mark(name, text string) error {
 func (b *Boot) scanner() *md.Scanner {
 	if b.disks == nil {
 		patience := md.Patience
-		if b.early() && (b.stage == stageStart || b.stage == stageBlock) {
+		if b.early() && b.stage != stageWait {
 			patience = md.Patience / 10
 		}
 		b.disks = &md.Scanner{FS: b.FS, Patience: patience, Silent: b.silent}

@@ -163,7 +163,7 @@ func TestEndOfBlock(t *testing.T) {
 
 // TestStages: without anything to do each stage is silent and quick, and mdclone=off leaves not even a file.
 func TestStages(t *testing.T) {
-	for _, stage := range []string{stageStart, stageWait, stageBlock, stageBottom} {
+	for _, stage := range []string{stageStart, stageRuns, stageWait, stageBlock, stageBottom} {
 		for _, cmdline := range []string{"quiet", "mdclone=off"} {
 			b, log := fake(t, cmdline)
 			if err := b.Do(t.Context(), []string{stageApart, stage}); err != nil || log.String() != "" {

@@ -29,6 +29,7 @@ type Facts struct {
 	// moment have been seen. Elsewhere only what is certain is done.
 	Waits bool
 	Holds bool // this is a stage that may hold clones, though it may not wait
+	Held  bool // nothing on the arrays has been started, as the udev rule holds them
 	Late  bool // the primaries were waited for long enough
 	Never bool // the clone alone is never started
 }
@@ -44,17 +45,18 @@ const (
 	Degraded               // from the primaries that are there
 	Lift                   // from Clone: guard and claim are lifted for it alone
 	Tell                   // that it runs, but not from the newest copy
+	Retake                 // stop it, as nobody has used it, and lift Clone
 )
 
 // String names the action.
 func (a Action) String() string {
-	return [...]string{"nothing", "wait", "start", "degraded", "lift", "tell"}[a]
+	return [...]string{"nothing", "wait", "start", "degraded", "lift", "tell", "retake"}[a]
 }
 
 // Decision is what to do with one array now.
 type Decision struct {
 	Do    Action
-	Clone Drive   // with Lift
+	Clone Drive   // with Lift and Retake
 	Claim []Drive // clones to hold, so that nothing else takes them
 	Why   string  // for the log
 }
@@ -67,11 +69,12 @@ func Decide(f Facts) Decision {
 		d.Claim = v.unclaimed
 	}
 	switch {
+	case unwritten(f.State) && v.ahead && v.in && f.Waits && f.Held && !v.torn:
+		d.lift(*v.clone, v.whyAhead)
+		d.Do = Retake
+	case running(f.State) && v.ahead && v.in:
+		d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)
 	case running(f.State):
-		// mdadm -I starts an array from one disk that does list others, if these are one event behind it (4.4)
-		if v.ahead && v.in {
-			d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)
-		}
 	case v.ahead && v.complete && !v.torn: // nobody to wait for
 		d.lift(*v.clone, v.whyAhead)
 	case v.complete && v.listed && v.good != nil && !v.ahead:
@@ -84,7 +87,7 @@ func Decide(f Facts) Decision {
 			d.Why = v.whyAhead + ": unplug what is not to be started"
 		}
 	}
-	d.Claim = slices.DeleteFunc(d.Claim, func(c Drive) bool { return d.Do == Lift && c.Super.Device == d.Clone.Super.Device })
+	d.Claim = slices.DeleteFunc(d.Claim, func(c Drive) bool { return d.lifts() && c.Super.Device == d.Clone.Super.Device })
 	return d
 }
 
@@ -109,13 +112,29 @@ func (d *Decision) late(v view, f Facts) {
 
 // onlyClaims leaves everything as it is, and keeps others from taking the clones that are here.
 func (d Decision) onlyClaims(f Facts) Decision {
-	if d.Do == Lift && (f.Waits || f.Holds) {
+	if d.lifts() && (f.Waits || f.Holds) {
 		d.Claim = append(d.Claim, d.Clone)
 	}
 	return Decision{Claim: d.Claim}
 }
 
 func (d *Decision) lift(c Drive, why string) { d.Do, d.Clone, d.Why = Lift, c, why }
+
+func (d Decision) lifts() bool { return d.Do == Lift || d.Do == Retake }
+
+// Doubtful tells whether mdadm has started the array though a clone that it lists is not in it, which may hold the newest copy:
+// mdadm --incremental counts a failed disk that is one event behind as one that is there (4.4).
+func Doubtful(f Facts) bool {
+	v := look(f)
+	return running(f.State) && v.in && v.listed
+}
+
+// readAuto is array_state of an array that is to be written to for the first time.
+const readAuto = "read-auto"
+
+// unwritten tells whether array_state may be that of an array to which nobody has written since it was started: clean where
+// md_mod is not asked to start arrays otherwise, as in dracut's image. Its superblocks are as they were then.
+func unwritten(state string) bool { return state == readAuto || state == "clean" }
 
 // running tells whether array_state is that of an array that has been started.
 func running(state string) bool { return md.State{ArrayState: state}.Active() }

@@ -43,7 +43,7 @@ func TestDecide(t *testing.T) {
 	stale, attached := on("c", 50, "012"), on("c", 100, "012") //
 	diverged := on("c", 400, "--2")                            //
 	// beside the stage that waits, in time
-	const start, late, never, holds = "start stage", "late", "never", "start stage, held"
+	const start, late, never, holds, held = "start stage", "late", "never", "start stage, holds", "held"
 	for name, test := range map[string]struct {
 		drives []Drive
 		in     string // kernel names of the members of the kernel's array
@@ -166,6 +166,20 @@ func TestDecide(t *testing.T) {
 		"ahead, mdadm was quicker": {
 			drives: []Drive{pl, on("q", 101, "-12"), on("c", 104, "--2")}, in: "pq", state: "read-auto", want: Tell, claim: "c",
 		},
+		"ahead, mdadm was quicker, held": {
+			drives: []Drive{pl, on("q", 101, "-12"), on("c", 104, "--2")}, in: "q", state: "read-auto", when: held, want: Retake,
+		},
+		"ahead, mdadm was quicker, held, clean": {
+			drives: []Drive{pl, on("q", 101, "-12"), on("c", 104, "--2")}, in: "q", state: "clean", when: held, want: Retake,
+		},
+		"ahead, mdadm was quicker, held, written to": {
+			drives: []Drive{pl, on("q", 101, "-12"), on("c", 104, "--2")}, in: "q", state: "active", when: held, want: Tell, claim: "c",
+		},
+		"ahead on two, mdadm was quicker, held": {
+			drives: []Drive{on("q", 101, "-123"), on("c", 104, "--2-"), on("d", 104, "---3")}, in: "q", state: "read-auto", clones: 2,
+			when: held, want: Tell, claim: "cd",
+		},
+		"not ahead, mdadm was quicker, held":   {drives: []Drive{pl, ql, attached}, in: "pq", state: "read-auto", when: held, want: Nothing, claim: "c"},
 		"not ahead: it never was attached":     {drives: []Drive{p, q, on("c", 104, "--2")}, in: "pq", want: Wait, claim: "c"},
 		"rollback cut":                         {drives: []Drive{on("p", 100, "012~"), on("q", 100, "012~"), attached}, in: "pq", want: Lift},
 		"rollback cut, start stage":            {drives: []Drive{on("p", 100, "012~"), on("q", 100, "012~"), attached}, in: "pq", when: start, want: Lift},
@@ -178,7 +192,7 @@ func TestDecide(t *testing.T) {
 		},
 	} {
 		f := Facts{State: test.state, In: map[string]bool{}, Lifted: map[md.UUID]bool{}, Waits: !strings.HasPrefix(test.when, start), Holds: test.when == holds}
-		f.Late, f.Never = test.when == late, test.when == never
+		f.Late, f.Never, f.Held = test.when == late, test.when == never, test.when == held
 		f.Conf = config.Array{Name: "root", Clones: []md.UUID{{3}, {4}}[:max(test.clones, 1)]}
 		f.Drives = test.drives
 		for _, n := range test.in {
@@ -201,8 +215,32 @@ func TestDecide(t *testing.T) {
 		if got.Do != Nothing && got.Why == "" {
 			t.Errorf("%s: Decide() does not say why", name)
 		}
-		if got.Do == Lift && got.Clone.Super == nil {
+		if got.lifts() && got.Clone.Super == nil {
 			t.Errorf("%s: Decide() lifts without a clone", name)
+		}
+	}
+}
+
+// TestDoubtful: mdadm has started an array though its clone is listed.
+func TestDoubtful(t *testing.T) {
+	pl, q := on("p", 100, "012"), on("q", 101, "-12")
+	for name, test := range map[string]struct {
+		drives    []Drive
+		in, state string
+		want      bool
+	}{
+		"failed one event apart":           {[]Drive{pl, q, on("c", 104, "--2")}, "q", "read-auto", true},
+		"the clone is not seen yet":        {[]Drive{pl, q}, "q", "clean", true},
+		"not started":                      {[]Drive{pl, q}, "pq", "inactive", false},
+		"the clone left in good order":     {[]Drive{on("p", 100, "01-"), on("q", 100, "01-"), on("c", 99, "012")}, "pq", "read-auto", false},
+		"a primary failed, the clone left": {[]Drive{on("q", 100, "-1-")}, "q", "read-auto", false},
+	} {
+		f := Facts{State: test.state, Drives: test.drives, In: map[string]bool{}, Conf: config.Array{Clones: []md.UUID{{3}}}}
+		for _, n := range test.in {
+			f.In[string(n)] = true
+		}
+		if got := Doubtful(f); got != test.want {
+			t.Errorf("%s: Doubtful() = %v; want %v", name, got, test.want)
 		}
 	}
 }

@@ -37,8 +37,6 @@ var usual = bounds{whole: 12 * time.Hour, stalled: 2 * time.Minute, gone: killAf
 const (
 	// killAfter is how long a cycle that is asked to end may take to leave the array in good order.
 	killAfter = 2 * time.Minute
-	// thawedAtMost bounds a write to an array's state.
-	thawedAtMost = 10 * time.Second
 	// splashAtMost bounds the splash screen's program, each time.
 	splashAtMost = 2 * time.Second
 	// countEach is how often a wait says how long it still is.
@@ -88,12 +86,14 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 		o.Reasons = append(o.Reasons, todo.spent...)
 		return o
 	}
-	undo, err := b.noResume(ctx)
-	if err == nil { // what holds the clone so that nothing else takes it would be in the way
-		err = b.dropAll()
+	err = b.dropAll() // what holds the clone so that nothing else takes it would be in the way
+	undo := func() error { return nil }
+	if err == nil {
+		undo, err = b.noResume(ctx)
 	}
 	if err != nil {
-		return why(report.Failed, "prepare", "%v", errors.Join(err, undo()))
+		_, again := b.step(ctx, true, false) // holds it
+		return why(report.Failed, "prepare", "%v", errors.Join(err, undo(), again))
 	}
 	if err := b.mark(cycleBegun, ""); err != nil {
 		b.failed(err)
@@ -135,15 +135,8 @@ func (b *Boot) thaw(before []md.Array) {
 		if slices.ContainsFunc(before, func(x md.Array) bool { return x.Name == a.Name }) {
 			continue
 		}
-		written := make(chan error, 1)
-		go func() { written <- a.Write("active", "array_state") }()
-		select {
-		case err := <-written:
-			if err != nil {
-				b.failed(fmt.Errorf("make %s writable again: %w", a.Name, err))
-			}
-		case <-time.After(thawedAtMost): // the backup may hold md's lock on it
-			b.failed(fmt.Errorf("%s stays read-only: md did not answer for %s", a.Name, thawedAtMost))
+		if err := setState(a, "active"); err != nil { // the backup may hold md's lock on it
+			b.failed(fmt.Errorf("make %s writable again: %w", a.Name, err))
 		}
 	}
 }
@@ -311,8 +304,11 @@ func (b *Boot) activity(heard *counter) string {
 	return all.String()
 }
 
+// asked tells whether a clone is still to be made.
+func (b *Boot) asked() bool { return b.params.backup && !exists(b.file(released)) }
+
 // held tells whether the rule keeps everything off the arrays.
-func (b *Boot) held() bool { return b.params.backup && !exists(b.file(released)) }
+func (b *Boot) held() bool { return b.asked() || exists(b.file(doubted)) && !exists(b.file(released)) }
 
 // released is the mark that the udev rule no longer holds the arrays.
 const released = "released"
@@ -324,7 +320,7 @@ func (b *Boot) release(ctx context.Context) error {
 		return nil
 	}
 	err := b.writable(ctx)
-	if !exists(b.file(outcomeFile)) {
+	if b.asked() && !exists(b.file(outcomeFile)) {
 		err = errors.Join(err, b.conclude(ctx, why(report.Failed, died, "the program that was to make it has died")))
 	}
 	b.Log.Infof("the arrays are released")

@@ -199,6 +199,16 @@ func TestRelease(t *testing.T) {
 	if got := strings.Join(ran, ", "); got != "udevadm trigger, udevadm trigger, udevadm settle" || b.held() {
 		t.Errorf("ran %q; want two triggers and a settle, once", got)
 	}
+	b, _ = fake(t, "quiet")
+	if b.held() {
+		t.Error("held() = true; want it false where nothing is asked for")
+	}
+	if err := b.mark(doubted, ""); err != nil || !b.held() || b.asked() {
+		t.Errorf("mark() = %v; want doubted arrays held, and no clone asked for", err)
+	}
+	if err := b.release(t.Context()); err != nil || b.held() || exists(b.file(outcomeFile)) {
+		t.Errorf("release() = %v; want doubted arrays released, and no outcome", err)
+	}
 	b, _ = fake(t, "mdclone=backup")
 	b.Run = func(context.Context, string, ...string) (string, error) { return "no", errors.New("exit 1") }
 	b.params.backup = true

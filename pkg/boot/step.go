@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
@@ -36,7 +39,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
 			continue
 		}
-		f.Waits, f.Holds = waits, b.claims()
+		f.Waits, f.Holds, f.Held = waits, b.claims(), b.held()
 		if err := b.timing(&f, late); err != nil {
 			errs = append(errs, err)
 		}
@@ -91,7 +94,7 @@ func (b *Boot) confs() []config.Array {
 // claims tells whether a clone that an event shows is held at once: in the initramfs, where mdadm may be run any moment, but
 // not while its clone is being made.
 func (b *Boot) claims() bool {
-	return b.early() && exists(b.file(premount)) && !b.held()
+	return b.early() && exists(b.file(premount)) && !b.asked()
 }
 
 func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, d Decision) error {
@@ -110,6 +113,13 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 		errs = append(errs, start(array))
 	case Lift:
 		errs = append(errs, b.lift(ctx, conf, d))
+	case Retake:
+		b.Log.Warnf("%s, which mdadm has started from disks of array %s that are not its newest copy, is stopped", array.Name, conf.Name)
+		err := stop(ctx, array)
+		if err == nil {
+			err = b.lift(ctx, conf, d)
+		}
+		errs = append(errs, err)
 	case Tell:
 		if b.stage == stageWait {
 			b.failed(fmt.Errorf("array %s was started from its own disks by mdadm, but %s; to run from that, turn the machine off, unplug its own "+
@@ -143,7 +153,7 @@ func (b *Boot) failed(err error) {
 // start starts an array that mdadm has put together. read-auto is how mdadm does it: nothing is written until the first
 // write (drivers/md/md.c, array_state_store, Linux 6.12).
 func start(a md.Array) error {
-	if err := a.Write("read-auto", "array_state"); err != nil {
+	if err := setState(a, readAuto); err != nil {
 		state, e := a.Read("array_state")
 		if e == nil && running(state) { // mdadm was quicker
 			return nil
@@ -151,6 +161,56 @@ func start(a md.Array) error {
 		return err
 	}
 	return nil
+}
+
+// answersAtMost bounds a write to an array's state: whoever holds md's lock on it may wait for a disk.
+const answersAtMost = 30 * time.Second
+
+// setState writes an array's state.
+func setState(a md.Array, state string) error {
+	written := make(chan error, 1)
+	go func() { written <- a.Write(state, "array_state") }()
+	select {
+	case err := <-written:
+		return err
+	case <-time.After(answersAtMost):
+		return fmt.Errorf("%s does not become %s: md did not answer for %s", a.Name, state, answersAtMost)
+	}
+}
+
+// closedAtMost is how long udev's programs, which look at what is on an array, are waited for.
+const closedAtMost = 10 * time.Second
+
+// stop stops an array that nobody uses.
+func stop(ctx context.Context, a md.Array) error {
+	for end := time.Now().Add(closedAtMost); ; {
+		err := a.Stop()
+		if !errors.Is(err, unix.EBUSY) || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond) // the last close of a device is not announced
+	}
+}
+
+// doubted is the mark that the udev rule holds arrays which mdadm has started, see Doubtful.
+const doubted = "doubted"
+
+// started looks at the arrays that run before init-premount has looked.
+func (b *Boot) started() error {
+	found, _, err := b.scanner().Scan()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, conf := range b.confs() {
+		f, _, err := b.facts(conf, found)
+		if err == nil && Doubtful(f) {
+			b.Log.Infof("what is on array %s waits: mdadm has started it without its clone, which it lists", conf.Name)
+			err = b.mark(doubted, "")
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // drivesOf are an array's members.

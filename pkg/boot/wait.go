@@ -24,10 +24,10 @@ func (b *Boot) wait(ctx context.Context) error {
 		return err
 	}
 	err := b.look(ctx)
-	if err != nil && b.held() && !exists(b.file(outcomeFile)) { // nothing that comes later would know why
-		err = errors.Join(err, b.conclude(ctx, why(report.Failed, "wait", "%v", err)), b.release(ctx))
+	if err != nil && b.asked() && !exists(b.file(outcomeFile)) { // nothing that comes later would know why
+		err = errors.Join(err, b.conclude(ctx, why(report.Failed, "wait", "%v", err)))
 	}
-	return err
+	return errors.Join(err, b.release(ctx))
 }
 
 // look looks until there is nothing to wait for, and then makes the clones that are asked for. Each array's wait has its own
@@ -63,7 +63,7 @@ func (b *Boot) look(ctx context.Context) error {
 	if !b.held() {
 		return b.settle(ctx)
 	}
-	if !exists(b.file(cycleBegun)) { // else by a try that was left behind
+	if b.asked() && !exists(b.file(cycleBegun)) { // else by a try that was left behind
 		b.offline(ctx, events, con)
 	}
 	return b.release(ctx)
