@@ -62,6 +62,7 @@ func TestAdopt(t *testing.T) {
 			})
 		}
 		t.Run("a spare", func(t *testing.T) { r.at(t).adoptSpare(t) })
+		t.Run("a primary fails meanwhile", func(t *testing.T) { r.at(t).adoptBesideFailure(t) })
 		t.Run("interrupted", func(t *testing.T) { r.at(t).adoptInterrupted(t) })
 	})
 }
@@ -86,6 +87,29 @@ func (r *rig) adoptSpare(t *testing.T) {
 	}
 	r.early(0, "detach")
 	r.equal()
+	r.blank()
+}
+
+// adoptBesideFailure: a primary fails between mdadm's --add and --grow, so that md puts the spare into its place.
+func (r *rig) adoptBesideFailure(t *testing.T) {
+	r.create()
+	r.Script(`mkdir -p /run/beside; cat >/run/beside/mdadm <<-'EOF'; chmod +x /run/beside/mdadm
+		#!/bin/sh
+		/sbin/mdadm "$@" || exit
+		case "$*" in *--add*) /sbin/mdadm /dev/md0 --fail /dev/vdb ;; esac
+		EOF`)
+	got := r.Try("sh", "-c", "PATH=/run/beside:$PATH exec mdclone-early adopt /dev/md0 /dev/vdc --name data")
+	if got.Code != 1 || !strings.Contains(got.Stderr, "vdb of md0 failed meanwhile: vdc stays in, in its place") {
+		t.Errorf("adopt: exit code %d; want 1, and the primary named\n%s", got.Code, got.Stderr)
+	}
+	if slots := r.slots(); slots != "01" {
+		t.Errorf("the array is %s; want 01, the clone in the place of the one that failed", slots)
+	}
+	if s := r.status(); len(s.Clones) != 1 || s.Clones[0].State != clone.InSync {
+		t.Errorf("clones: %+v; want the one, in sync", s.Clones)
+	}
+	r.early(0, "detach")
+	r.same("vda", "vdc")
 	r.blank()
 }
 

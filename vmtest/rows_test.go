@@ -30,6 +30,15 @@ func rows(t *testing.T, a *attackable) {
 			r.cutJoin()
 			r.sh("mdadm --grow /dev/md0 --bitmap=none; mdadm --grow /dev/md0 --bitmap=internal --bitmap-chunk=1M; clear")
 		}},
+		{"a replaced primary was given its number", "number-taken", clone.Outdated, func(r *rig) {
+			r.blank()
+			r.Script(`mdadm --create /dev/md0 --run --level=1 --raid-devices=3 --assume-clean --bitmap=internal --bitmap-chunk=1M /dev/vda /dev/vdb missing`)
+			r.early(0, "adopt", "/dev/md0", "/dev/vdc", "--name", "data")
+			r.early(0, "detach")
+			// numbers begin behind the slots, and one that failed keeps its own
+			r.sh(`mdadm /dev/md0 --fail /dev/vdb 2>/dev/null; mdadm /dev/md0 --add /dev/vdd 2>/dev/null
+				until grep -q in_sync $M/dev-vdd/state; do sleep 0.05; done; mdadm /dev/md0 --remove /dev/vdb 2>/dev/null`)
+		}},
 		{"the array was shrunk and grown again", "canary", clone.Outdated, (*rig).shrunkAndGrown},
 		{"the array was shrunk, grown again and stopped", "canary", clone.Outdated, func(r *rig) {
 			r.shrunkAndGrown()
@@ -142,6 +151,7 @@ func (r *rig) unmadeMetadata(t *testing.T) {
 		{"it has no bitmap", "no-bitmap", clone.Outdated, []string{"vdc"}, func(_ *md.Member, s []byte, _ []byte) { s[8] &^= md.FeatureBitmap }},
 		{"its own role is faulty", "no-slot", clone.Outdated, []string{"vdc"}, func(m *md.Member, s, _ []byte) { ownRole(m, s, md.RoleFaulty) }},
 		{"its own role is a slot that the array does not have", "no-slot", clone.Outdated, []string{"vdc"}, func(m *md.Member, s, _ []byte) { ownRole(m, s, 7) }},
+		{"a primary's bitmap is behind the other's", "unsettled", clone.Unsuitable, []string{"vdb"}, func(_ *md.Member, _, b []byte) { b[256] = 0 }},
 		{"its superblock is damaged", "bad-superblock", clone.Foreign, []string{"vdc"}, nil},
 		{"the primaries were being recovered", "rollback-cut", clone.Ahead, []string{"vda", "vdb"}, func(_ *md.Member, s, _ []byte) { s[8] |= md.FeatureRecoveryOffset }},
 	} {
@@ -155,7 +165,7 @@ func (r *rig) unmadeMetadata(t *testing.T) {
 	}
 }
 
-// patch changes a member's superblock and the start of its bitmap on its disk and makes the superblock's checksum right, or with
+// patch changes a member's superblock and the first sector of its bitmap (bits from byte 256 on) on its disk and makes the superblock's checksum right, or with
 // nil wrong. It returns what puts back what was there.
 func (r *rig) patch(name string, do func(m *md.Member, super, bitmap []byte)) (undo func()) {
 	r.t.Helper()
@@ -167,7 +177,7 @@ func patchMember(t testing.TB, path string, do func(m *md.Member, super, bitmap 
 	t.Helper()
 	m := readMember(t, path)
 	at := int64(m.Super.SuperOffset) * 512
-	before := make([]byte, int64(m.Super.BitmapOffset)*512+256)
+	before := make([]byte, int64(m.Super.BitmapOffset+1)*512)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +187,7 @@ func patchMember(t testing.TB, path string, do func(m *md.Member, super, bitmap 
 	if do == nil {
 		after[216]++
 	} else {
-		do(m, after[:md.SuperSize], after[len(after)-256:])
+		do(m, after[:md.SuperSize], after[len(after)-512:])
 		seal(after)
 	}
 	write := func(b []byte) error { _, err := f.WriteAt(b, at); return err }
