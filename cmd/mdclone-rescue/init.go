@@ -21,6 +21,7 @@ import (
 // Internal names of the program: parts of the start that are processes of their own.
 const (
 	prepareName = "prepare"
+	gatherName  = "gather"
 	menuName    = "menu"
 )
 
@@ -90,7 +91,7 @@ func install(root string) error {
 		if name == "modprobe" { // the kernel's name for it, /sbin/modprobe
 			dir = filepath.Join(root, "usr/sbin")
 		}
-		err := os.Symlink("/usr/sbin/"+own, filepath.Join(dir, name))
+		err := os.Symlink(program, filepath.Join(dir, name))
 		if !errors.Is(err, fs.ErrExist) { // else a program that is in the image
 			errs = append(errs, err)
 		}

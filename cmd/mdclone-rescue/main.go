@@ -20,8 +20,11 @@ import (
 // version is set by the linker: -X main.version=...
 var version = "unknown"
 
-// own is the program's name where it is called by none of its others.
-const own = "mdclone-rescue"
+// own is the program's name where it is called by none of its others, and program where it is in the image.
+const (
+	own     = "mdclone-rescue"
+	program = "/usr/sbin/" + own
+)
 
 func main() { os.Exit(run(os.Args, os.Getpid(), streams{os.Stdin, os.Stdout, os.Stderr})) }
 

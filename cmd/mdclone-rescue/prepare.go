@@ -19,9 +19,20 @@ const modulesFile = config.Dir + "/modules"
 
 // prepare is the start: modules, arrays, limits. What fails is said, and the menu comes whatever happens.
 func prepare(_ streams, _ []string) error {
-	log := report.Log{W: boot.Consoles("/"), Kmsg: report.OpenKmsg()}
+	log := onConsoles()
 	log.Fail(loadListed("/"))
-	gather(log, true)
+	b := boot.New(log)
+	b.Self = program
+	_, err := b.Apart(context.Background(), gatherName)
+	log.Fail(err)
+	return nil
+}
+
+func onConsoles() report.Log { return report.Log{W: boot.Consoles("/"), Kmsg: report.OpenKmsg()} }
+
+// gatherAtStart is what of that looks at disks.
+func gatherAtStart(streams, []string) error {
+	gather(onConsoles(), true)
 	return nil
 }
 

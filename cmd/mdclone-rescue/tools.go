@@ -27,6 +27,7 @@ type tool func(s streams, args []string) error
 func tools() map[string]tool {
 	return map[string]tool{
 		prepareName: prepare,
+		gatherName:  gatherAtStart,
 		menuName:    showMenu,
 		"assemble":  assemble,
 		"help":      help,
@@ -81,7 +82,7 @@ func usage(text string) error { return report.Fail(report.Usage, "usage", "usage
 func help(s streams, _ []string) error {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(tools())) {
-		if name != prepareName {
+		if name != prepareName && name != gatherName {
 			names = append(names, name)
 		}
 	}

@@ -32,30 +32,35 @@ const (
 
 // apart carries out b.stage in a process of its own.
 func (b *Boot) apart(ctx context.Context) error {
+	ended, err := b.Apart(ctx, Command, stageApart, b.stage)
+	if ended || b.stage == stageStart || b.stage == stageRuns { // beside these others go on
+		return err
+	}
+	if b.asked() && !exists(b.file(outcomeFile)) {
+		err = errors.Join(err, b.conclude(ctx, why(report.Failed, "stuck", "%v", err)))
+	}
+	return errors.Join(err, b.release(ctx))
+}
+
+// Apart runs this program with args. What waits for a disk that does not answer is left behind, and begun once more a few times;
+// ended is false if that was of no use. Else err has its exit code alone, as it has said why.
+func (b *Boot) Apart(ctx context.Context, args ...string) (ended bool, err error) {
+	name := args[len(args)-1]
 	for try := 1; ; try++ {
-		ended, err := b.process(ctx)
+		ended, err := b.process(ctx, args)
 		if ended {
-			return err
+			return true, err
 		}
-		if err == nil && try < tries {
-			b.Log.Warnf("boot %s waits for a disk that does not answer; it is left behind, and begun once more", b.stage)
-			continue
+		if err != nil || try == tries {
+			return false, errors.Join(fmt.Errorf("%s waits for a disk that does not answer; it is left behind", name), err)
 		}
-		err = errors.Join(fmt.Errorf("boot %s waits for a disk that does not answer; it is left behind", b.stage), err)
-		if b.stage == stageStart || b.stage == stageRuns { // beside it others go on
-			return err
-		}
-		if b.asked() && !exists(b.file(outcomeFile)) {
-			err = errors.Join(err, b.conclude(ctx, why(report.Failed, "stuck", "%v", err)))
-		}
-		return errors.Join(err, b.release(ctx))
+		b.Log.Warnf("%s waits for a disk that does not answer; it is left behind, and begun once more", name)
 	}
 }
 
-// process runs that process, which ends with this one. ended is false if it was left behind; else err has its exit code alone,
-// as it has said why.
-func (b *Boot) process(ctx context.Context) (ended bool, err error) {
-	cmd := exec.CommandContext(ctx, b.Self, Command, stageApart, b.stage)
+// process is one try, a process that ends with this one. ended is false if it was left behind.
+func (b *Boot) process(ctx context.Context, args []string) (ended bool, err error) {
+	cmd := exec.CommandContext(ctx, b.Self, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, b.Stdout, os.Stderr
 	runtime.LockOSThread() // the signal comes at the end of the thread
 	defer runtime.UnlockOSThread()
