@@ -290,8 +290,17 @@ func (s *session) awaitPass(ctx context.Context, want string) error {
 			return err
 		}
 		begun = begun || action == want
-		if action == "idle" && (begun || s.env.Now().After(end)) {
-			return s.passFinished(want)
+		if action == "idle" {
+			if err := s.failedInPass(); err != nil { // which may have ended it before anybody looked
+				return err
+			}
+			seen, err := s.Array.Read("sync_max")
+			if err != nil {
+				return err
+			}
+			if begun || seen == "max" || s.env.Now().After(end) {
+				return s.passFinished(want)
+			}
 		}
 		text, err := s.Array.Read("sync_completed")
 		if err != nil {
@@ -326,8 +335,8 @@ func (s *session) endCheck() error {
 	return errors.Join(s.Array.Write("idle", "sync_action"), s.openRange())
 }
 
-// passFinished makes sure that it came to its end, and the clone took part in all of it.
-func (s *session) passFinished(want string) error {
+// failedInPass says whether the clone or a primary failed in it.
+func (s *session) failedInPass() error {
 	m, err := s.Array.Member(s.drive.Name)
 	if err != nil || !m.InSync() {
 		return driveFailed(s.drive.Name)
@@ -339,6 +348,14 @@ func (s *session) passFinished(want string) error {
 	// what a failed member could not read counts as different (drivers/md/raid1.c, process_checks, Linux 6.12)
 	if _, lost := whoIsLeft(state, s.peers); len(lost) > 0 {
 		return primaryFailed(s.Array.Name, s.drive.Name, lost)
+	}
+	return nil
+}
+
+// passFinished makes sure that it came to its end, and the clone took part in all of it.
+func (s *session) passFinished(want string) error {
+	if err := s.failedInPass(); err != nil {
+		return err
 	}
 	last, err := s.Array.Read("last_sync_action")
 	if err != nil {
