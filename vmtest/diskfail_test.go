@@ -113,7 +113,9 @@ func TestDiskFails(t *testing.T) {
 			r.break1("vda", true)
 			r.write("/dev/mapper/data", 1, 11)
 			got := r.account(3, "detach")
-			code(t, got, "no-primary")
+			if code(t, got, "no-primary"); !got.Attached {
+				t.Errorf("detach: %+v; want the clone called attached", got)
+			}
 			if state := r.File("/sys/block/md0/md/dev-" + r.kernelName("on-vdc") + "/state"); !strings.Contains(state, "in_sync") {
 				t.Errorf("the clone is %q; want it in sync, in the array: it is the last good copy", state)
 			}

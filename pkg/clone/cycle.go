@@ -129,6 +129,11 @@ func (s *session) account() {
 	if now, err := s.sectorsWritten(); err == nil && now > s.written { // a drive that is gone has no count
 		s.result.CopiedBytes = (now - s.written) * 512
 	}
+	s.stays()
+}
+
+// stays fills in whether the drive is in the array.
+func (s *session) stays() {
 	_, err := s.Array.Member(s.drive.Name)
 	s.result.Attached = err == nil
 }

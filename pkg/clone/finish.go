@@ -49,6 +49,8 @@ func (s *session) finish(ctx context.Context, err error) error {
 	}
 	if s.inside || s.result.CopiedBytes > 0 {
 		s.account()
+	} else {
+		s.stays() // however early it went wrong
 	}
 	return err
 }

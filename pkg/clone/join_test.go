@@ -40,5 +40,9 @@ func TestAwaitSlot(t *testing.T) {
 		if code := reasonCode(err); slot != test.slot || code != test.want {
 			t.Errorf("%s: awaitSlot() = %d, %v; want %d, %q", name, slot, err, test.slot, test.want)
 		}
+		s.result = &Result{}
+		if _ = s.finish(t.Context(), err); !s.result.Attached {
+			t.Errorf("%s: it is in the array, and the account says that it is not", name)
+		}
 	}
 }
