@@ -81,7 +81,7 @@ const stateAtMost = 10 * time.Minute
 
 // stateEnd leaves the guest as it was.
 const stateEnd = `
-[ ! -e $sys ] || mdadm --stop $md
+while [ -e $sys ]; do mdadm --stop $md || sleep 0.1; done # one that is stopped goes a moment later
 dmsetup remove $members
 `
 
