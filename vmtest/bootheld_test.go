@@ -14,40 +14,72 @@ import (
 )
 
 // TestBootNewestIsHidden: both of the machine's own disks failed in one moment, so that md wrote one of its two superblock updates
-// between, and the array went on on the clone. mdadm starts it from the old disks, before anybody has looked at the clone.
+// between, and the array went on on the clone. mdadm starts it from the old disks, before anybody has looked at the clone, or
+// while the second one is waited for.
 func TestBootNewestIsHidden(t *testing.T) {
 	for i, system := range systems {
-		if !everySystem.runsOn(i) {
-			continue
+		for name, c := range map[string]bootCase{
+			"at once":           {disks: strings.Fields(last), on: everySystem},
+			"the last one late": {disks: []string{"p1", vm.CloneSerial}, late: []string{"p2"}, args: []string{"mdclone.wait=300"}, on: firstSuite},
+		} {
+			if !c.on.runsOn(i) {
+				continue
+			}
+			t.Run(system+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c.newestIsHidden(t, system)
+			})
 		}
-		t.Run(system, func(t *testing.T) {
-			t.Parallel()
-			l := Lab(t)
-			c := bootCase{disks: strings.Fields(last), args: []string{vm.LightArg}}
-			conf, _ := c.config(t, diskStates(t, l, system)["ahead"])
-			raw(t, &conf)
-			oneEventBehind(t, conf.Disks[0].Path, conf.Disks[1].Path)
-			old := readMember(t, conf.Disks[1].Path).Super
+	}
+}
 
-			r := &rig{Machine: BootIn(t, l, conf)}
-			said := r.Must("dmesg")
-			if !strings.Contains(said, "which mdadm has started from disks of array root") {
-				t.Errorf("mdadm has not started the old disks, so that this shows nothing:\n%s", said)
-			}
-			if got := strings.TrimSpace(r.File(vm.Generation)); got != "newest" {
-				t.Errorf("booted the data %q; want newest\n%s", got, said)
-			}
-			if slots := r.slots(); slots != "--2" {
-				t.Errorf("the array is %s; want --2", slots)
-			}
-			r.runsFromClone(t, true)
-			if err := r.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			if now := readMember(t, conf.Disks[1].Path).Super; now.Events != old.Events || now.Updated != old.Updated {
-				t.Errorf("the old disk was written to: events %d, %d before", now.Events, old.Events)
-			}
-		})
+func (c bootCase) newestIsHidden(t *testing.T, system string) {
+	l := Lab(t)
+	base := diskStates(t, l, system)["ahead"]
+	conf, err := base.Config(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw(t, &conf)
+	disks := map[string]vm.Disk{}
+	for _, d := range conf.Disks {
+		disks[d.Serial] = d
+	}
+	oneEventBehind(t, disks["p1"].Path, disks["p2"].Path)
+	old := readMember(t, disks["p2"].Path).Super
+	conf.Disks = nil
+	for _, serial := range c.disks {
+		conf.Disks = append(conf.Disks, disks[serial])
+	}
+	conf.Args = append(append(conf.Args, c.args...), vm.LightArg)
+	r := &rig{Machine: LaunchIn(t, l, conf)}
+	if len(c.late) > 0 {
+		if err := r.AwaitConsole(r.Context(), waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, serial := range c.late {
+		if err := r.Attach(r.Context(), disks[serial]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Up()
+	said := r.Must("dmesg")
+	if !strings.Contains(said, "which mdadm had started from disks of array root") {
+		t.Errorf("mdadm has not started the old disks, so that this shows nothing:\n%s", said)
+	}
+	if got := strings.TrimSpace(r.File(vm.Generation)); got != "newest" {
+		t.Errorf("booted the data %q; want newest\n%s", got, said)
+	}
+	if slots := r.slots(); slots != "--2" {
+		t.Errorf("the array is %s; want --2", slots)
+	}
+	r.runsFromClone(t, true)
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if now := readMember(t, disks["p2"].Path).Super; now.Events != old.Events || now.Updated != old.Updated {
+		t.Errorf("the old disk was written to: events %d, %d before", now.Events, old.Events)
 	}
 }
 

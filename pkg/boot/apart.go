@@ -33,13 +33,16 @@ const (
 // apart carries out b.stage in a process of its own.
 func (b *Boot) apart(ctx context.Context) error {
 	ended, err := b.Apart(ctx, Command, stageApart, b.stage)
-	if ended || b.stage == stageStart || b.stage == stageRuns { // beside these others go on
+	if b.stage == stageStart || b.stage == stageRuns { // beside these others go on
 		return err
 	}
-	if b.asked() && !exists(b.file(outcomeFile)) {
+	if !ended && b.asked() && !exists(b.file(outcomeFile)) {
 		err = errors.Join(err, b.conclude(ctx, why(report.Failed, "stuck", "%v", err)))
 	}
-	return errors.Join(err, b.release(ctx))
+	if e := b.release(ctx); e != nil { // nothing is left to release but by one that died
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // Apart runs this program with args. What waits for a disk that does not answer is left behind, and begun once more a few times;

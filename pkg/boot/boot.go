@@ -59,14 +59,15 @@ type Boot struct {
 	stage  string
 	params params
 	bounds bounds
-	said   map[string]bool // of the log's lines, those that are true for more than one look
-	disks  *md.Scanner     // nil before the first look
+	said   map[string]bool  // of the log's lines, those that are true for more than one look
+	busy   map[md.UUID]bool // arrays that could not be stopped
+	disks  *md.Scanner      // nil before the first look
 }
 
 // New is the running machine.
 func New(log report.Log) *Boot {
 	return &Boot{
-		FS: sysfs.New(), Root: "/", Log: log, bounds: usual, said: map[string]bool{},
+		FS: sysfs.New(), Root: "/", Log: log, bounds: usual, said: map[string]bool{}, busy: map[md.UUID]bool{},
 		Run: run,
 		Uptime: func() (time.Duration, error) {
 			var t unix.Timespec

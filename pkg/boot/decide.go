@@ -29,7 +29,7 @@ type Facts struct {
 	// moment have been seen. Elsewhere only what is certain is done.
 	Waits bool
 	Holds bool // this is a stage that may hold clones, though it may not wait
-	Held  bool // nothing on the arrays has been started, as the udev rule holds them
+	Held  bool // nothing on the array has been started, as the udev rule holds it
 	Late  bool // the primaries were waited for long enough
 	Never bool // the clone alone is never started
 }
@@ -69,12 +69,14 @@ func Decide(f Facts) Decision {
 		d.Claim = v.unclaimed
 	}
 	switch {
-	case unwritten(f.State) && v.ahead && v.in && f.Waits && f.Held && !v.torn:
+	case v.old(f) && f.Waits && f.Held && unwritten(f.State) && (!v.torn || f.Late):
 		d.lift(*v.clone, v.whyAhead)
 		d.Do = Retake
-	case running(f.State) && v.ahead && v.in:
+	case v.old(f) && f.Waits && f.Held && unwritten(f.State) && !f.Never:
+		d.Do, d.Why = Wait, v.unplug()
+	case v.old(f):
 		d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)
-	case running(f.State):
+	case running(f.State): // as it should
 	case v.ahead && v.complete && !v.torn: // nobody to wait for
 		d.lift(*v.clone, v.whyAhead)
 	case v.complete && v.listed && v.good != nil && !v.ahead:
@@ -84,7 +86,7 @@ func Decide(f Facts) Decision {
 		d.late(v, f)
 	case f.Waits && !f.Never && len(v.unlifted) > 0:
 		if d.Do, d.Why = Wait, v.missing(f); v.torn {
-			d.Why = v.whyAhead + ": unplug what is not to be started"
+			d.Why = v.unplug()
 		}
 	}
 	d.Claim = slices.DeleteFunc(d.Claim, func(c Drive) bool { return d.lifts() && c.Super.Device == d.Clone.Super.Device })
@@ -181,6 +183,12 @@ func look(f Facts) view {
 	v.count(f)
 	return v
 }
+
+// old tells whether the array runs from disks that are not its newest copy.
+func (v view) old(f Facts) bool { return running(f.State) && v.in && v.ahead }
+
+// unplug is what to do about two newest copies.
+func (v view) unplug() string { return v.whyAhead + ": unplug what is not to be started" }
 
 // whole tells whether a drive holds a whole copy: it has a slot, and its last sync was finished.
 func whole(d Drive) bool { return d.Super.Slot() >= 0 && !d.Super.Recovering() }

@@ -177,7 +177,15 @@ func TestDecide(t *testing.T) {
 		},
 		"ahead on two, mdadm was quicker, held": {
 			drives: []Drive{on("q", 101, "-123"), on("c", 104, "--2-"), on("d", 104, "---3")}, in: "q", state: "read-auto", clones: 2,
-			when: held, want: Tell, claim: "cd",
+			when: held, want: Wait, claim: "cd",
+		},
+		"ahead on two, mdadm was quicker, held, late": {
+			drives: []Drive{on("q", 101, "-123"), on("c", 104, "--2-"), on("d", 104, "---3")}, in: "q", state: "read-auto", clones: 2,
+			when: held + ", " + late, want: Retake, claim: "d",
+		},
+		"ahead on two, mdadm was quicker, held, never": {
+			drives: []Drive{on("q", 101, "-123"), on("c", 104, "--2-"), on("d", 104, "---3")}, in: "q", state: "read-auto", clones: 2,
+			when: held + ", " + never, want: Tell, claim: "cd",
 		},
 		"not ahead, mdadm was quicker, held":   {drives: []Drive{pl, ql, attached}, in: "pq", state: "read-auto", when: held, want: Nothing, claim: "c"},
 		"not ahead: it never was attached":     {drives: []Drive{p, q, on("c", 104, "--2")}, in: "pq", want: Wait, claim: "c"},
@@ -192,7 +200,7 @@ func TestDecide(t *testing.T) {
 		},
 	} {
 		f := Facts{State: test.state, In: map[string]bool{}, Lifted: map[md.UUID]bool{}, Waits: !strings.HasPrefix(test.when, start), Holds: test.when == holds}
-		f.Late, f.Never, f.Held = test.when == late, test.when == never, test.when == held
+		f.Late, f.Never, f.Held = strings.HasSuffix(test.when, late), strings.HasSuffix(test.when, never), strings.HasPrefix(test.when, held)
 		f.Conf = config.Array{Name: "root", Clones: []md.UUID{{3}, {4}}[:max(test.clones, 1)]}
 		f.Drives = test.drives
 		for _, n := range test.in {

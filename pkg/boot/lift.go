@@ -33,7 +33,7 @@ func (b *Boot) lift(ctx context.Context, conf config.Array, d Decision) error {
 		errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", path, err, out))
 	}
 	// mdadm's word and exit code do not tell whether the array runs
-	f, array, err := b.facts(conf, []md.Found{{Name: d.Clone.Name, Path: path, Member: &md.Member{Super: d.Clone.Super}}})
+	f, array, err := b.facts(conf, d.Clone.found())
 	switch {
 	case err != nil:
 		errs = append(errs, err)
@@ -44,6 +44,46 @@ func (b *Boot) lift(ctx context.Context, conf config.Array, d Decision) error {
 		errs = append(errs, start(array))
 	}
 	return errors.Join(append(errs, b.motd(conf, d))...)
+}
+
+// found is a drive as a look at all of them finds it.
+func (d Drive) found() []md.Found {
+	return []md.Found{{Name: d.Name, Path: md.NodePath(d.Name), Member: &md.Member{Super: d.Super}}}
+}
+
+// retake stops an array that runs from old disks, which nobody has used, and starts it from the clone; from those disks again
+// where that fails, as there would be no root file system.
+func (b *Boot) retake(ctx context.Context, conf config.Array, array md.Array, d Decision) error {
+	state, err := array.State()
+	if err == nil {
+		err = stop(ctx, array)
+	}
+	if err != nil {
+		b.busy[conf.UUID] = true
+		b.runsFromOld(conf, d)
+		return err
+	}
+	b.Log.Warnf("%s, which mdadm had started from disks of array %s that are not its newest copy, is stopped", array.Name, conf.Name)
+	err = b.lift(ctx, conf, d)
+	if f, _, e := b.facts(conf, d.Clone.found()); e == nil && running(f.State) {
+		return err
+	}
+	errs := []error{err, fmt.Errorf("array %s does not run from %s; it is started from its old disks again", conf.Name, d.Clone.Name)}
+	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
+	defer cancel()
+	for _, m := range state.Members {
+		out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", "--run", md.NodePath(m.Name))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", m.Name, err, out))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// runsFromOld says that an array does, and what can be done.
+func (b *Boot) runsFromOld(conf config.Array, d Decision) {
+	b.failed(fmt.Errorf("array %s was started from its own disks by mdadm, but %s; to run from that, turn the machine off, unplug its own "+
+		"disks, and boot", conf.Name, d.Why))
 }
 
 // motd makes each login say where the machine runs from: pam_motd(8) shows what is in this directory.

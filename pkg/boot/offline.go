@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -307,8 +308,19 @@ func (b *Boot) activity(heard *counter) string {
 // asked tells whether a clone is still to be made.
 func (b *Boot) asked() bool { return b.params.backup && !exists(b.file(released)) }
 
-// held tells whether the rule keeps everything off the arrays.
-func (b *Boot) held() bool { return b.asked() || exists(b.file(doubted)) && !exists(b.file(released)) }
+// holds tells whether the rule keeps everything off an array.
+func (b *Boot) holds(conf config.Array) bool {
+	return b.asked() || exists(b.file(doubted+conf.UUID.Dashed()))
+}
+
+// held tells whether it does so with any array.
+func (b *Boot) held() bool { return b.asked() || len(b.doubts()) > 0 }
+
+// doubts are the marks of doubted arrays.
+func (b *Boot) doubts() []string {
+	marks, _ := filepath.Glob(b.file(doubted + "*")) // the pattern is a good one
+	return marks
+}
 
 // released is the mark that the udev rule no longer holds the arrays.
 const released = "released"
@@ -320,11 +332,16 @@ func (b *Boot) release(ctx context.Context) error {
 		return nil
 	}
 	err := b.writable(ctx)
-	if b.asked() && !exists(b.file(outcomeFile)) {
-		err = errors.Join(err, b.conclude(ctx, why(report.Failed, died, "the program that was to make it has died")))
+	if b.asked() {
+		if !exists(b.file(outcomeFile)) {
+			err = errors.Join(err, b.conclude(ctx, why(report.Failed, died, "the program that was to make it has died")))
+		}
+		b.Log.Infof("the arrays are released")
+		err = errors.Join(err, b.mark(released, b.stage+"\n"))
 	}
-	b.Log.Infof("the arrays are released")
-	err = errors.Join(err, b.mark(released, b.stage+"\n"))
+	for _, mark := range b.doubts() {
+		err = errors.Join(err, os.Remove(mark))
+	}
 	// of a partition, LVM's rule looks at its appearance alone (69-lvm.rules, lvm2 2.03.31)
 	for _, what := range [][2]string{{"change", "md*"}, {"add", "md*p[0-9]*"}} {
 		out, e := b.Run(ctx, "udevadm", "trigger", "--action="+what[0], "--subsystem-match=block", "--sysname-match="+what[1])

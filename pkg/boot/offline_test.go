@@ -203,7 +203,7 @@ func TestRelease(t *testing.T) {
 	if b.held() {
 		t.Error("held() = true; want it false where nothing is asked for")
 	}
-	if err := b.mark(doubted, ""); err != nil || !b.held() || b.asked() {
+	if err := b.mark(doubted+"x", ""); err != nil || !b.held() || b.asked() {
 		t.Errorf("mark() = %v; want doubted arrays held, and no clone asked for", err)
 	}
 	if err := b.release(t.Context()); err != nil || b.held() || exists(b.file(outcomeFile)) {

@@ -39,7 +39,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
 			continue
 		}
-		f.Waits, f.Holds, f.Held = waits, b.claims(), b.held()
+		f.Waits, f.Holds, f.Held = waits, b.claims(), b.holds(conf) && !b.busy[conf.UUID]
 		if err := b.timing(&f, late); err != nil {
 			errs = append(errs, err)
 		}
@@ -107,6 +107,7 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 		if b.stage != stageWait { // the others only look, again and again
 			break
 		}
+		errs = append(errs, b.mark(doubted+conf.UUID.Dashed(), "")) // what mdadm may start meanwhile
 		b.once("%s; waiting %s; Enter on the console ends that", d.Why, b.waitText(conf))
 	case Start, Degraded:
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
@@ -114,16 +115,10 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 	case Lift:
 		errs = append(errs, b.lift(ctx, conf, d))
 	case Retake:
-		b.Log.Warnf("%s, which mdadm has started from disks of array %s that are not its newest copy, is stopped", array.Name, conf.Name)
-		err := stop(ctx, array)
-		if err == nil {
-			err = b.lift(ctx, conf, d)
-		}
-		errs = append(errs, err)
+		errs = append(errs, b.retake(ctx, conf, array, d))
 	case Tell:
 		if b.stage == stageWait {
-			b.failed(fmt.Errorf("array %s was started from its own disks by mdadm, but %s; to run from that, turn the machine off, unplug its own "+
-				"disks, and boot", conf.Name, d.Why))
+			b.runsFromOld(conf, d)
 		}
 	case Nothing:
 		if d.Why != "" && b.stage == stageWait {
@@ -192,8 +187,8 @@ func stop(ctx context.Context, a md.Array) error {
 	}
 }
 
-// doubted is the mark that the udev rule holds arrays which mdadm has started, see Doubtful.
-const doubted = "doubted"
+// doubted, before an array's UUID, is the mark that the udev rule holds it whoever starts it, see Doubtful.
+const doubted = "doubted-"
 
 // started looks at the arrays that run before init-premount has looked.
 func (b *Boot) started() error {
@@ -206,7 +201,7 @@ func (b *Boot) started() error {
 		f, _, err := b.facts(conf, found)
 		if err == nil && Doubtful(f) {
 			b.Log.Infof("what is on array %s waits: mdadm has started it without its clone, which it lists", conf.Name)
-			err = b.mark(doubted, "")
+			err = b.mark(doubted+conf.UUID.Dashed(), "")
 		}
 		errs = append(errs, err)
 	}

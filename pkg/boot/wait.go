@@ -60,10 +60,15 @@ func (b *Boot) look(ctx context.Context) error {
 			b.Log.Infof("the wait is ended at the console")
 		}
 	}
-	if !b.held() {
-		return b.settle(ctx)
+	if !b.asked() {
+		err := b.settle(ctx)
+		if b.held() { // what udev had begun before this stage may have been found doubtful only now
+			_, e := b.step(ctx, true, skip)
+			err = errors.Join(err, e)
+		}
+		return errors.Join(err, b.release(ctx))
 	}
-	if b.asked() && !exists(b.file(cycleBegun)) { // else by a try that was left behind
+	if !exists(b.file(cycleBegun)) { // else by a try that was left behind
 		b.offline(ctx, events, con)
 	}
 	return b.release(ctx)
