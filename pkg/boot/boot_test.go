@@ -336,3 +336,21 @@ func TestLiftFails(t *testing.T) {
 		t.Errorf("log = %q", log)
 	}
 }
+
+// TestRetakeFails: an array that cannot be stopped runs on; what a person can do is said, and it is not tried at every look.
+func TestRetakeFails(t *testing.T) {
+	b, log := fake(t, "quiet")
+	array := md.Array{FS: b.FS, Name: "none-such"}
+	path := b.FS.Path(array.Attr("array_state"))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("clean\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	conf := config.Array{Name: "root", UUID: md.UUID{1}, Clones: []md.UUID{{3}}}
+	d := Decision{Do: Retake, Clone: Drive{"vdz", &md.Superblock{Device: md.UUID{3}}}, Why: "it is a test"}
+	if err := b.retake(t.Context(), conf, array, d); err == nil || !b.busy[conf.UUID] {
+		t.Errorf("retake() = %v, busy %v; want an error, and no other try", err, b.busy)
+	}
+	if !strings.Contains(log.String(), "turn the machine off, unplug its own disks") || exists(b.file(liftMark+md.UUID{3}.Dashed())) {
+		t.Errorf("says %q; want what to do, and the clone guarded still", log)
+	}
+}
