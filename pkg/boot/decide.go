@@ -65,14 +65,15 @@ type Decision struct {
 func Decide(f Facts) Decision {
 	v := look(f)
 	d := Decision{}
+	untouched := f.Waits && f.Held && unwritten(f.State)
 	if f.Waits || f.Holds {
 		d.Claim = v.unclaimed
 	}
 	switch {
-	case v.old(f) && f.Waits && f.Held && unwritten(f.State) && (!v.torn || f.Late):
+	case v.old(f) && untouched && (!v.torn || f.Late):
 		d.lift(*v.clone, v.whyAhead)
 		d.Do = Retake
-	case v.old(f) && f.Waits && f.Held && unwritten(f.State) && !f.Never:
+	case v.old(f) && untouched && !f.Never:
 		d.Do, d.Why = Wait, v.unplug()
 	case v.old(f):
 		d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)

@@ -68,7 +68,13 @@ func (b *Boot) retake(ctx context.Context, conf config.Array, array md.Array, d 
 	if f, _, e := b.facts(conf, d.Clone.found()); e == nil && running(f.State) {
 		return err
 	}
+	b.busy[conf.UUID] = true
 	errs := []error{err, fmt.Errorf("array %s does not run from %s; it is started from its old disks again", conf.Name, d.Clone.Name)}
+	// nothing is to let the newest copy into an array of old ones, which would be copied over it
+	if err := os.Remove(b.file(liftMark + d.Clone.Super.Device.Dashed())); !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	errs = append(errs, b.claim(conf, d.Clone))
 	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
 	defer cancel()
 	for _, m := range state.Members {
