@@ -322,12 +322,16 @@ func TestLiftFails(t *testing.T) {
 	}
 	clone := md.UUID{3}
 	d := Decision{Do: Lift, Clone: Drive{"vdz", &md.Superblock{Device: clone}}, Why: "it is a test"}
-	err := b.lift(t.Context(), config.Array{Name: "root", Clones: []md.UUID{clone}}, d)
+	conf := config.Array{Name: "root", UUID: md.UUID{1}, Clones: []md.UUID{clone}}
+	if err := b.mark(doubted+conf.UUID.Dashed(), ""); err != nil {
+		t.Fatal(err)
+	}
+	err := b.carryOut(t.Context(), conf, md.Array{}, d)
 	if err == nil || !strings.Contains(err.Error(), "mdadm: no") || !strings.Contains(err.Error(), "in no array") {
 		t.Errorf("lift() = %v; want what mdadm says, and that there is no array", err)
 	}
-	if !exists(b.file(liftMark + clone.Dashed())) {
-		t.Error("the guard is not lifted")
+	if !exists(b.file(liftMark+clone.Dashed())) || b.holds(conf) {
+		t.Error("the guard is not lifted, or what is on the array is held")
 	}
 	if text, err := os.ReadFile(filepath.Join(b.Root, "run/motd.d/mdclone")); err != nil || !strings.Contains(string(text), "root") {
 		t.Errorf("motd = %q, %v", text, err)

@@ -26,6 +26,9 @@ func (b *Boot) lift(ctx context.Context, conf config.Array, d Decision) error {
 		d.Clone.Super.Device, d.Why)
 	// in that order: where the drop gets stuck, the next try must not take it for lifted
 	errs := []error{b.drop(d.Clone.Super.Device), b.mark(liftMark+d.Clone.Super.Device.Dashed(), d.Clone.Name+"\n")}
+	if err := os.Remove(b.file(doubted + conf.UUID.Dashed())); !errors.Is(err, os.ErrNotExist) { // what runs from it is in no doubt
+		errs = append(errs, err)
+	}
 	// by its path, as in the udev rules: what they run has no PATH
 	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
 	defer cancel()
@@ -43,7 +46,7 @@ func (b *Boot) lift(ctx context.Context, conf config.Array, d Decision) error {
 	default:
 		errs = append(errs, start(array))
 	}
-	return errors.Join(append(errs, b.motd(conf, d))...)
+	return errors.Join(errs...)
 }
 
 // found is a drive as a look at all of them finds it.
@@ -65,25 +68,43 @@ func (b *Boot) retake(ctx context.Context, conf config.Array, array md.Array, d 
 	}
 	b.Log.Warnf("%s, which mdadm had started from disks of array %s that are not its newest copy, is stopped", array.Name, conf.Name)
 	err = b.lift(ctx, conf, d)
-	if f, _, e := b.facts(conf, d.Clone.found()); e == nil && running(f.State) {
-		return err
+	f, failed, e := b.facts(conf, d.Clone.found())
+	if e == nil && running(f.State) {
+		return errors.Join(err, b.motd(conf, d))
 	}
 	b.busy[conf.UUID] = true
-	errs := []error{err, fmt.Errorf("array %s does not run from %s; it is started from its old disks again", conf.Name, d.Clone.Name)}
+	b.failed(fmt.Errorf("array %s does not run from %s; it is started from its old disks again", conf.Name, d.Clone.Name))
+	if e == nil && failed.Name != "" { // what is left of it has the array's name
+		e = stop(ctx, failed)
+	}
+	return errors.Join(err, e, b.putBack(ctx, conf, d.Clone, state.Members))
+}
+
+// putBack starts an array from members that it was stopped with, and guards and holds the clone.
+func (b *Boot) putBack(ctx context.Context, conf config.Array, clone Drive, members []md.MemberState) error {
+	var errs []error
 	// nothing is to let the newest copy into an array of old ones, which would be copied over it
-	if err := os.Remove(b.file(liftMark + d.Clone.Super.Device.Dashed())); !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(b.file(liftMark + clone.Super.Device.Dashed())); !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}
-	errs = append(errs, b.claim(conf, d.Clone))
+	errs = append(errs, b.claim(conf, clone))
 	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
 	defer cancel()
-	for _, m := range state.Members {
-		out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", "--run", md.NodePath(m.Name))
+	for _, m := range members { // not yet --run: the first one need not be the freshest
+		out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(m.Name))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", m.Name, err, out))
 		}
 	}
-	return errors.Join(errs...)
+	found, _, err := b.scanner().Scan()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	f, array, err := b.facts(conf, found)
+	if err == nil && !running(f.State) && array.Name != "" {
+		err = start(array)
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // runsFromOld says that an array does, and what can be done.

@@ -113,7 +113,7 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
 		errs = append(errs, start(array))
 	case Lift:
-		errs = append(errs, b.lift(ctx, conf, d))
+		errs = append(errs, b.lift(ctx, conf, d), b.motd(conf, d))
 	case Retake:
 		errs = append(errs, b.retake(ctx, conf, array, d))
 	case Tell:
