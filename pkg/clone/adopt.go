@@ -78,20 +78,20 @@ func (a *adoption) attached() bool {
 // prepare makes the drive blank and gives the array a bitmap.
 func (a *adoption) prepare(ctx context.Context) error {
 	if a.facts.Attached != nil {
-		if err := a.remove(); err != nil {
+		if err := a.remove(a.drive.Name); err != nil {
 			return err
 		}
 	}
-	if err := a.wipe(); err != nil {
+	if err := a.bitmapFor(ctx); err != nil {
 		return err
 	}
-	return a.bitmapFor(ctx)
+	return a.wipe()
 }
 
 // carryOut changes the array and copies. The drive is added before the array is grown, and recorded in between: a run
 // that is cut at any moment is found again by the next.
 func (a *adoption) carryOut(ctx context.Context) error {
-	if err := a.env.mayRecord(); err != nil {
+	if err := errors.Join(a.env.mayRecord(), a.env.mayConfigure()); err != nil {
 		return err
 	}
 	if err := a.openRange(); err != nil {
@@ -205,6 +205,15 @@ func (a *adoption) bitmapFor(ctx context.Context) error {
 	if chunk == 0 {
 		chunk = ChunkFor(a.facts.Array.ComponentSize)
 	}
+	err := a.newBitmap(ctx, chunk)
+	if err != nil && old != nil { // without one a power cut would cost a resync of everything
+		err = errors.Join(err, a.newBitmap(ctx, uint64(old.ChunkBytes)))
+	}
+	return err
+}
+
+// newBitmap gives an array without a bitmap one, where mdadm finds room for it.
+func (a *adoption) newBitmap(ctx context.Context, chunk uint64) error {
 	err := a.mdadm(ctx, "--grow", a.Array.Path(), "--bitmap=internal", fmt.Sprintf("--bitmap-chunk=%dK", chunk>>10))
 	if err != nil {
 		return err
@@ -290,14 +299,15 @@ func (a *adoption) register() error {
 		return fmt.Errorf("%s has a superblock of array %s after it was added", a.drive.Name, m.Super.Array)
 	}
 	a.drive.Member, a.result.Clone = m, m.Super.Device
-	if err := a.configure(m.Super); err != nil {
-		return err
-	}
 	stay, err := a.env.stay(a.Array, a.drive.Name)
 	if err != nil {
 		return err
 	}
-	return a.env.record(Entry{Clone: m.Super.Device, Array: m.Super.Array, Attached: true, Joined: stay, Slot: -1})
+	// the configuration last: what it names is a clone
+	if err := a.env.record(Entry{Clone: m.Super.Device, Array: m.Super.Array, Attached: true, Joined: stay, Slot: -1}); err != nil {
+		return err
+	}
+	return a.configure(m.Super)
 }
 
 // configure writes NAME.conf.
@@ -345,15 +355,38 @@ func (a *adoption) finishAdoption(ctx context.Context, err error) error {
 		err = interrupted(context.Canceled)
 		if a.inside {
 			a.env.Log.Infof("interrupted: taking %s out; a first copy starts from the beginning when adopt is run again", a.drive.Name)
-			err = errors.Join(err, a.takeBack())
+			if e := a.takeBack(); e != nil {
+				err = report.Fail(report.Failed, "interrupted", "interrupted, and %s could not be taken out of %s: %w", a.drive.Name, a.Array.Name, e).
+					Hint("run this again, which goes on with it")
+			}
 		}
 	}
 	if err != nil && a.added && !a.inside && a.env.FS.Exists(a.Array.Attr("dev-"+a.drive.Name)) {
-		err = errors.Join(err, a.remove()) // nothing is recorded of it
+		err = errors.Join(err, a.undoAdd())
 	}
 	err = errors.Join(err, a.untune())
 	a.account()
 	return err
+}
+
+// undoAdd takes out a drive of which nothing is recorded, and its superblock off it: mdadm would put it in again as a spare.
+func (a *adoption) undoAdd() error {
+	m, err := a.Array.Member(a.drive.Name)
+	if err != nil {
+		return err
+	}
+	if m.Slot >= 0 && !m.Has("faulty") {
+		if err := a.Array.Write("faulty", "dev-"+a.drive.Name, "state"); err != nil {
+			return err
+		}
+	}
+	if err := a.remove(a.drive.Name); err != nil {
+		return err
+	}
+	if a.drive.Member, err = md.ReadDevice(a.drive.Path); err != nil {
+		return err
+	}
+	return errors.Join(a.wipe(), removeDurably(a.env.entryPath(a.drive.Member.Super.Device)))
 }
 
 // dropFailed takes a drive out that has failed, whatever it was that went wrong then.

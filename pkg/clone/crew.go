@@ -38,12 +38,16 @@ func (c *crew) bringIn(ctx context.Context) {
 	for _, s := range c.active()[min(1, len(c.active())):] {
 		s.follows = true
 	}
-	c.each(func(s *session) error { return s.bringIn(ctx) })
+	c.each(func(s *session) error {
+		if ctx.Err() != nil { // as one before it was copied to
+			return context.Cause(ctx)
+		}
+		return s.bringIn(ctx)
+	})
 	var checked *session
 	c.each(func(s *session) error {
 		if checked != nil && checked.err == nil && s.wantsAll() {
-			s.adoptCheck(checked)
-			return nil
+			return s.adoptCheck(checked)
 		}
 		err := s.verifyAll(ctx)
 		for reasonCode(err) == "check-stopped" && c.lose(s) { // md ends it when any member fails

@@ -26,6 +26,9 @@ const (
 // Backup is the whole cycle: find, admit, join, sync, verify, touch, settle, detach, canary.
 func (t *Target) Backup(ctx context.Context, opts Options) ([]*Result, error) {
 	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
+		if !opts.Keep {
+			c.each((*session).comesBack)
+		}
 		c.bringIn(ctx)
 		c.settle(ctx)
 		if !opts.Keep {
@@ -47,6 +50,7 @@ func (t *Target) Attach(ctx context.Context, opts Options) ([]*Result, error) {
 func (t *Target) Detach(ctx context.Context, opts Options) ([]*Result, error) {
 	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
 		c.each((*session).stillIn)
+		c.each((*session).comesBack)
 		c.bringIn(ctx)
 		c.settle(ctx)
 		c.each((*session).takeOut)
@@ -83,15 +87,32 @@ func (s *session) mustBeIn() error {
 func (s *session) stillIn() error {
 	m, err := s.Array.Member(s.drive.Name)
 	if errors.Is(err, os.ErrNotExist) {
+		if left, err := s.leftBehind(); err != nil || left != "" {
+			return errors.Join(report.Fail(report.Failed, "drive-failed", "%s was unplugged from %s, where it was %s, and is out; it is no "+
+				"clone as it is", s.drive.Name, s.Array.Name, left).Hint("mdclone-early backup brings it up to date"), err, s.forgetUnplugged(left))
+		}
 		s.env.Log.Infof("%s is not in %s, it is %s", s.drive.Name, s.Array.Name, s.verdict.State)
 		s.result.Mode, s.over = "none", true
 		return nil
 	}
 	if err == nil && m.Has("faulty") {
+		s.inside = true // until finish has taken it out
 		err = report.Fail(report.Failed, "drive-failed", "%s had failed in %s and is taken out; it is no clone as it is",
 			s.drive.Name, s.Array.Name).Hint("mdclone-early backup brings it up to date")
 	}
 	return err
+}
+
+// comesBack refuses to let a clone leave that could not come back: a spare would be copied to in its place.
+func (s *session) comesBack() error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if v, taken := takenBySpare(s.Array.Name, s.drive.Name, state); taken {
+		return refused(v)
+	}
+	return nil
 }
 
 // run is what every way through a cycle shares: one process an array, what is changed is put back, an interrupt
@@ -239,7 +260,15 @@ func (s *session) makeFit(ctx context.Context) error {
 	}
 	if m, err := s.Array.Member(s.drive.Name); err == nil && m.Has("faulty") {
 		s.env.Log.Infof("%s failed earlier and is still in %s; removing it", s.drive.Name, s.Array.Name)
-		if err := s.remove(); err != nil {
+		if err := s.remove(s.drive.Name); err != nil {
+			return err
+		}
+		if err := s.judge(); err != nil {
+			return err
+		}
+	}
+	if left, err := s.leftBehind(); err != nil || left != "" {
+		if err = errors.Join(err, s.forgetUnplugged(left)); err != nil {
 			return err
 		}
 		if err := s.judge(); err != nil {
@@ -323,6 +352,9 @@ func (s *session) verifyAll(ctx context.Context) error {
 // takeOut detaches the clone and leaves the canary.
 func (s *session) takeOut() error {
 	start := s.env.Now()
+	if err := s.comesBack(); err != nil { // a spare may have come since
+		return err
+	}
 	if err := s.sound(); err != nil { // a block may have gone bad since the copy
 		return err
 	}

@@ -42,7 +42,7 @@ func (s *session) detach() error {
 			return err
 		}
 	}
-	if err := s.remove(); err != nil {
+	if err := s.remove(s.drive.Name); err != nil {
 		return err
 	}
 	if err := md.Flush(s.drive.Path); err != nil {
@@ -124,25 +124,25 @@ func whoIsLeft(state md.State, names []string) (left, lost []string) {
 	return left, lost
 }
 
-// remove takes a failed or spare drive out of the array. The kernel answers EBUSY until what is under way to it has
+// remove takes a failed or spare member out of the array. The kernel answers EBUSY until what is under way to it has
 // ended, and announces that nowhere.
-func (s *session) remove() error {
+func (s *session) remove(name string) error {
 	for end := s.env.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		err := s.Array.Write("remove", "dev-"+s.drive.Name, "state")
+		err := s.Array.Write("remove", "dev-"+name, "state")
 		switch {
 		case err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV):
-			return s.awaitGone()
+			return s.awaitGone(name)
 		case !errors.Is(err, unix.EBUSY) || s.env.Now().After(end):
 			return err
 		}
 	}
 }
 
-// awaitGone waits until the drive's directory has left the array: the kernel takes it out in a work of its own.
-func (s *session) awaitGone() error {
-	for end := s.env.Now().Add(patience); s.env.FS.Exists(s.Array.Attr("dev-" + s.drive.Name)); time.Sleep(5 * time.Millisecond) {
+// awaitGone waits until a member's directory has left the array: the kernel takes it out in a work of its own.
+func (s *session) awaitGone(name string) error {
+	for end := s.env.Now().Add(patience); s.env.FS.Exists(s.Array.Attr("dev-" + name)); time.Sleep(5 * time.Millisecond) {
 		if s.env.Now().After(end) {
-			return fmt.Errorf("%s is still in %s after %s", s.drive.Name, s.Array.Name, patience)
+			return fmt.Errorf("%s is still in %s after %s", name, s.Array.Name, patience)
 		}
 	}
 	return nil
@@ -216,9 +216,6 @@ func (s *session) giveUp() error {
 	}
 	if bad := s.sound(); bad != nil {
 		s.verdict.WhyVerify = bad.Error()
-	}
-	if s.result.MismatchedSectors > 0 {
-		s.verdict.WhyVerify = differed
 	}
 	if m.InSync() {
 		// nothing is lost by leaving in good order, only settled less well

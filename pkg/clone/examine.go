@@ -74,12 +74,7 @@ func unfitArray(f Facts) (Verdict, bool) {
 					f.ArrayName, m.Name), true
 		}
 	}
-	others := func(n string) bool { return n != f.DriveName }
-	if spares := f.Array.Spares(); slices.ContainsFunc(spares, others) {
-		return refuse(Unsuitable, "spares", "%s has spares (%s), which could take the clone's slot", f.ArrayName, join(spares)).
-			hint("mdadm /dev/%s --remove /dev/%s", f.ArrayName, spares[0]), true
-	}
-	return Verdict{}, false
+	return takenBySpare(f.ArrayName, f.DriveName, f.Array)
 }
 
 // examineMember lets a rerun go on with the drive that an earlier run has put in already, and with no other: a member

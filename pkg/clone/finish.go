@@ -108,7 +108,7 @@ func (s *session) drop(state md.State) error {
 			return err
 		}
 	}
-	return s.remove()
+	return s.remove(s.drive.Name)
 }
 
 // failed tells whether the clone's drive is gone, faulty in the array, or cannot be read.

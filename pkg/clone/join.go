@@ -30,7 +30,7 @@ func (s *session) ready(ctx context.Context) error {
 		return err
 	}
 	if s.follows { // the sync of the clone before it may be ending still, if that failed
-		if state, err = s.awaitIdle(state); err != nil {
+		if state, err = s.awaitIdle(ctx, state); err != nil {
 			return err
 		}
 	}
@@ -102,14 +102,14 @@ func (s *session) equalPrimaries(ctx context.Context) error {
 }
 
 // awaitIdle waits, not long, until no sync runs, and returns the state then.
-func (s *session) awaitIdle(state md.State) (md.State, error) {
+func (s *session) awaitIdle(ctx context.Context, state md.State) (md.State, error) {
 	w, err := s.Array.FS.Watch(s.Array.Attr("sync_action"))
 	if err != nil {
 		return state, err
 	}
 	defer w.Close()
 	for end := s.env.Now().Add(patience); state.SyncAction != "idle" && s.env.Now().Before(end); {
-		if err := w.Wait(context.Background(), watchTick); err != nil {
+		if err := w.Wait(ctx, watchTick); err != nil {
 			return state, err
 		}
 		if state, err = s.Array.State(); err != nil {
@@ -315,7 +315,7 @@ func (s *session) takeBack() error {
 			return err
 		}
 	}
-	if err := s.remove(); err != nil {
+	if err := s.remove(s.drive.Name); err != nil {
 		return err
 	}
 	now, err := md.ReadDevice(s.drive.Path)
@@ -425,7 +425,7 @@ func (s *session) sound() error {
 	}
 	for _, m := range state.Members {
 		other := m.Name != s.drive.Name && !slices.Contains(s.peers, m.Name)
-		if other && m.Has("faulty") {
+		if other && m.Failed() {
 			continue // another clone that has failed is out of the mirror
 		}
 		bad, err := s.Array.BadBlocks(m.Name)

@@ -112,10 +112,21 @@ func decodeEntry(text []byte, u md.UUID) (*Entry, error) {
 
 // mayRecord makes sure, before anything is changed, that the ledger can be written.
 func (e *Env) mayRecord() error {
-	probe := filepath.Join(e.VarDir(), ledgerDir, ".probe")
-	if err := errors.Join(writeDurably(probe, nil), removeDurably(probe)); err != nil {
-		return report.Fail(report.Refused, "no-ledger", "what happens to the clone cannot be recorded: %w", err).
-			Hint("mount what holds %s read-write", e.VarDir())
+	// as large as all that a run writes, with what a file system takes for itself
+	return e.mayWrite("no-ledger", filepath.Join(e.VarDir(), ledgerDir), 64<<10)
+}
+
+// mayConfigure is mayRecord for the configuration.
+func (e *Env) mayConfigure() error {
+	return e.mayWrite("no-configuration", filepath.Join(e.Root, config.Dir), 4<<10)
+}
+
+// mayWrite refuses where no file of that size can be written in dir.
+func (e *Env) mayWrite(code, dir string, size int) error {
+	probe := filepath.Join(dir, ".probe")
+	if err := errors.Join(writeDurably(probe, make([]byte, size)), removeDurably(probe)); err != nil {
+		return report.Fail(report.Refused, code, "what happens to the clone cannot be recorded: %w", err).
+			Hint("make sure that %s can be written, and has room", dir)
 	}
 	return nil
 }

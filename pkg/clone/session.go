@@ -199,8 +199,7 @@ func (t *Target) noDrive(opts Options) error {
 			return refused(v)
 		}
 	}
-	return report.Fail(report.NoDrive, "absent", "no clone drive of %s is plugged in", t.Conf.Name).
-		Hint("plug it in, or wait for it with --wait 5m")
+	return t.noneHere()
 }
 
 // findDrives looks once: for the drive that is named, or for the recorded clones, those that are in the array first.

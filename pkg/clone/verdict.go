@@ -2,6 +2,7 @@ package clone
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"mdclone/pkg/config"
@@ -161,11 +162,17 @@ func slotTaken(f Facts) (Verdict, bool) {
 	if name := f.numberTaken(); name != "" {
 		return refuse(Outdated, "number-taken", "its number in the array, %d, was given to %s", f.Drive.Super.DevNumber, name).needsFullCopy(), true
 	}
-	if spares := f.Array.Spares(); len(spares) > 0 {
-		return refuse(Unsuitable, "spares", "the array has spares (%s), which could take its slot", join(spares)).
-			hint("remove them first: mdadm %s --remove /dev/%s", "/dev/"+f.ArrayName, spares[0]), true
+	return takenBySpare(f.ArrayName, f.DriveName, f.Array)
+}
+
+// takenBySpare is a slot that the kernel gives to a spare as soon as the drive is out.
+func takenBySpare(array, drive string, state md.State) (Verdict, bool) {
+	spares := slices.DeleteFunc(state.Spares(), func(name string) bool { return name == drive })
+	if len(spares) == 0 {
+		return Verdict{}, false
 	}
-	return Verdict{}, false
+	return refuse(Unsuitable, "spares", "the array has spares (%s), which could take its slot", join(spares)).
+		hint("remove them first: mdadm /dev/%s --remove /dev/%s", array, spares[0]), true
 }
 
 // numberTaken names the primary that has the drive's number in the array by now, "" for none: mdadm --add gives a new drive the

@@ -56,7 +56,9 @@ func (s *session) compareChunks(ctx context.Context, chunks md.Chunks, frozen bo
 			done += uint64(n)
 			if sure {
 				s.result.VerifiedBytes += uint64(n)
-				s.result.MismatchedSectors += differing
+				if err := s.differs(differing); err != nil {
+					return err
+				}
 			}
 			s.env.Progress.Update(done, total, "")
 		}
@@ -163,20 +165,37 @@ func (s *session) checkAll(ctx context.Context) error {
 	if err := s.readLast(ctx); err != nil {
 		return err
 	}
-	if err := s.pass(ctx, "check"); err != nil {
+	err := s.pass(ctx, "check")
+	if err != nil && s.failedInPass() != nil { // what a failed member cannot read counts as different
 		return err
 	}
-	count, err := s.Array.FS.Uint(s.Array.Attr("mismatch_cnt"))
-	if err != nil {
+	count, e := s.Array.FS.Uint(s.Array.Attr("mismatch_cnt")) // of one that was ended too, as far as it came
+	if e == nil {
+		e = s.differs(count)
+	}
+	if err = errors.Join(err, e); err != nil {
 		return err
 	}
 	s.result.VerifiedBytes += s.bitmap.SyncSize * 512
-	s.result.MismatchedSectors += count
 	if count == 0 {
 		s.done = config.VerifyFull
 		s.verdict.WhyVerify = ""
 	}
 	return nil
+}
+
+// differed is what is doubted of a clone after a comparison.
+const differed = "it differed from the array when it was last compared"
+
+// differs counts sectors in which the clone differs from the array, and records it at once: whatever ends this run, a clone that
+// leaves then is compared in full before it counts as one again.
+func (s *session) differs(sectors uint64) error {
+	if sectors == 0 {
+		return nil
+	}
+	s.result.MismatchedSectors += sectors
+	s.verdict.WhyVerify = differed
+	return s.doubt(differed)
 }
 
 // readLast reads all of the last primary before it is compared with a clone that is doubted, this one or another: what md
@@ -376,24 +395,16 @@ func (s *session) passFinished(want string) error {
 func (s *session) wantsAll() bool { return s.verify == config.VerifyFull }
 
 // adoptCheck takes over what another session's comparison of all members has found.
-func (s *session) adoptCheck(o *session) {
-	s.done, s.verdict.WhyVerify = o.done, o.verdict.WhyVerify
-	s.result.VerifiedBytes, s.result.MismatchedSectors = o.result.VerifiedBytes, o.result.MismatchedSectors
+func (s *session) adoptCheck(o *session) error {
+	s.done, s.verdict.WhyVerify, s.result.VerifiedBytes = o.done, o.verdict.WhyVerify, o.result.VerifiedBytes
+	return s.differs(o.result.MismatchedSectors)
 }
-
-// differed is what is doubted of a clone after a comparison.
-const differed = "it differed from the array when it was last compared"
 
 // agree makes a mirror that differs an outcome of its own. The clone stays in, so that it can be looked at and repaired. One
 // that failed beside the clone that was looked at is found here.
 func (s *session) agree() error {
 	if m, err := s.Array.Member(s.drive.Name); err != nil || !m.InSync() {
 		return errors.Join(driveFailed(s.drive.Name), err)
-	}
-	if s.result.MismatchedSectors > 0 { // recorded whatever else there is to say
-		if err := s.doubt(differed); err != nil {
-			return err
-		}
 	}
 	if err := s.sound(); err != nil {
 		return err

@@ -48,7 +48,7 @@ func ReadStack(a md.Array) (Stack, error) {
 		if err != nil {
 			return s, err
 		}
-		if !m.Has("faulty") {
+		if !m.Failed() {
 			s.Members = append(s.Members, Device{m.Name, q})
 		}
 	}

@@ -57,16 +57,20 @@ type MemberState struct {
 	Name  string   // kernel name of the block device: "sda", "vdb1", "cciss!c0d0"
 	Slot  int      // -1 for none
 	Flags []string // in_sync, faulty, write_mostly, spare, blocked, ...
+	Gone  bool     // the device is unplugged; md goes on holding it under its name, and calls it in sync until it writes to it
 }
 
 // Has tells whether a member has a flag of md.rst's dev-XXX/state.
 func (m MemberState) Has(flag string) bool { return slices.Contains(m.Flags, flag) }
 
 // InSync tells whether the member holds current data in a slot.
-func (m MemberState) InSync() bool { return m.Has("in_sync") && !m.Has("faulty") && m.Slot >= 0 }
+func (m MemberState) InSync() bool { return m.Has("in_sync") && !m.Failed() && m.Slot >= 0 }
+
+// Failed tells whether the member takes part in nothing any more.
+func (m MemberState) Failed() bool { return m.Has("faulty") || m.Gone }
 
 // Spare tells whether the member has no slot, and has not failed.
-func (m MemberState) Spare() bool { return m.Slot < 0 && !m.Has("faulty") }
+func (m MemberState) Spare() bool { return m.Slot < 0 && !m.Failed() }
 
 // Active tells whether an array in this state can be read and written.
 func (s State) Active() bool {
@@ -90,7 +94,7 @@ func (s State) Member(name string) (MemberState, bool) {
 // AtSlot finds the member that fills a slot.
 func (s State) AtSlot(slot int) (MemberState, bool) {
 	for _, m := range s.Members {
-		if m.Slot == slot && !m.Has("faulty") {
+		if m.Slot == slot && !m.Failed() {
 			return m, true
 		}
 	}
@@ -140,9 +144,9 @@ func (a Array) State() (State, error) {
 	s.Metadata = optional("metadata_version")
 	s.SyncAction = optional("sync_action")
 	s.HasBitmap = !slices.Contains([]string{"", "none"}, optional("bitmap/location"))
-	s.RaidDisks = number(optional("raid_disks"))
-	s.Degraded = number(optional("degraded"))
-	s.ComponentSize = uint64(number(optional("component_size"))) * 1024
+	s.RaidDisks = int(number(optional("raid_disks")))
+	s.Degraded = int(number(optional("degraded")))
+	s.ComponentSize = number(optional("component_size")) * 1024
 	s.Suspended = number(optional("suspend_lo")) < number(optional("suspend_hi"))
 	if err != nil {
 		return State{}, err
@@ -152,9 +156,9 @@ func (a Array) State() (State, error) {
 }
 
 // number is the decimal number that text begins with ("3", "3 (2)"); 0 for anything else, "none" for one.
-func number(text string) int {
+func number(text string) uint64 {
 	text, _, _ = strings.Cut(text, " ")
-	n, err := strconv.Atoi(text)
+	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		return 0
 	}
@@ -194,7 +198,9 @@ func (a Array) Member(name string) (MemberState, error) {
 	if err != nil {
 		return MemberState{}, err
 	}
-	return parseMember(name, state, slot), nil
+	m := parseMember(name, state, slot)
+	m.Gone = a.FS.Exists("class/block") && !a.FS.Exists("class/block", name)
+	return m, nil
 }
 
 // parseMember reads dev-XXX/state and dev-XXX/slot, which is "none" for a member without one.
