@@ -25,6 +25,8 @@ func TestAttacks(t *testing.T) {
 			{"leftovers", true, leftovers},
 			{"failures", true, failures},
 			{"behind our back", true, behindOurBack},
+			{"clones that differ", false, clonesThatDiffer},
+			{"unplugged while it was in", false, unplugged},
 			{"power cuts", true, powerCuts},
 			{"cut joins", true, cutJoins},
 			{"while it is away", false, whileAway},

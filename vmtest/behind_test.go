@@ -3,7 +3,6 @@
 package vmtest
 
 import (
-	"fmt"
 	"syscall"
 	"testing"
 
@@ -28,8 +27,7 @@ func (r *rig) putBackByHand(t *testing.T) {
 // endedEarly: md calls a comparison that was ended its last action, as one that saw everything.
 func (r *rig) endedEarly(t *testing.T) {
 	r.account(0, "attach")
-	r.sh(fmt.Sprintf("dd if=/dev/urandom of=/dev/vdc bs=4k count=16 seek=%d oflag=direct status=none",
-		(r.onDisk(t, "vdc").Super.DataOffset*512+50*mib)/4096))
+	r.spoil(50)
 	r.limits(r.disks[2].Serial, 4*mib, 0)
 	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "verify", "--json"}})
 	if err != nil {

@@ -48,13 +48,14 @@ func TestBootStates(t *testing.T) {
 	eachSuite(t, func(t *testing.T, suite string) {
 		all := diskStates(t, Lab(t), suite)
 		for name, want := range map[string]string{
-			"stale":    "01- 01- 012 behind",
-			"diverged": "01- 01- --2 ahead",
-			"ended":    "012 012 012 equal",
-			"cut":      "012 012 012 equal unclean",
-			"syncing":  "012 012 012~ equal",
-			"ahead":    "012 -12 --2 ahead",
-			"rollback": "012~ 012~ 012 equal",
+			"stale":      "01- 01- 012 behind",
+			"diverged":   "01- 01- --2 ahead",
+			"ended":      "012 012 012 equal",
+			"cut":        "012 012 012 equal unclean",
+			"syncing":    "012 012 012~ equal",
+			"ahead":      "012 -12 --2 ahead",
+			"rollback":   "012~ 012~ 012 equal",
+			"rebuilding": "01- 01-~ 012 behind",
 		} {
 			var got []string
 			var events []uint64

@@ -18,6 +18,7 @@ func failures(t *testing.T, a *attackable) {
 	if a.newest() {
 		return
 	}
+	t.Run("the clone has failed when it is detached", func(t *testing.T) { a.again(t).detachedLate(t) })
 	t.Run("the last primary cannot be read everywhere", func(t *testing.T) { a.again(t).lastUnreadable(t) })
 	t.Run("the clone is the last good copy", func(t *testing.T) { a.again(t).lastCopy(t) })
 }
@@ -54,6 +55,20 @@ func (r *rig) primaryBad(t *testing.T) {
 	r.sh("dd if=/dev/urandom of=/dev/md0 bs=1M count=1 seek=21 oflag=direct status=none")
 	r.account(0, "backup")
 	r.equal()
+}
+
+// detachedLate: detach takes it out, and does not call it a clone.
+func (r *rig) detachedLate(t *testing.T) {
+	r.account(0, "attach")
+	r.sh("echo faulty > $M/dev-vdc/state")
+	r.write("/dev/md0", 2, 30)
+	got := r.account(1, "detach")
+	if code(t, got, "drive-failed"); got.Attached {
+		t.Errorf("detach of a clone that failed: %+v; want it out", got)
+	}
+	r.ownAlone()
+	r.tunables()
+	r.taken("vda")
 }
 
 // lastUnreadable: what md cannot read of a member while it compares, it writes anew from another one, and all around it too. That

@@ -13,6 +13,9 @@ import (
 func slots(t *testing.T, a *attackable) {
 	t.Run("another drive took a turn in the clone's slot", func(t *testing.T) { a.again(t).takingTurns(t) })
 	t.Run("two clones, each in a slot of its own", func(t *testing.T) { a.again(t).twoClones(t) })
+	if !a.newest() {
+		t.Run("a spare beside it", func(t *testing.T) { a.again(t).besideSpare(t) })
+	}
 	t.Run("a copy of the clone beside it", func(t *testing.T) {
 		r := a.again(t)
 		r.Script("dd if=/dev/vdc of=/dev/vdd bs=1M oflag=direct status=none")
@@ -73,4 +76,23 @@ func (r *rig) twoClones(t *testing.T) {
 	}
 	r.refused("slot-taken", clone.Outdated, "/dev/vdc")
 	turn("vdd")
+}
+
+// besideSpare: md would copy to the spare as soon as the clone has left, and the clone could never come back.
+func (r *rig) besideSpare(t *testing.T) {
+	r.account(0, "attach")
+	r.sh("mdadm /dev/md0 --add /dev/vdd 2>/dev/null; grep -q none $M/dev-vdd/slot")
+	r.quiet()
+	r.untouched(func() {
+		for _, command := range []string{"detach", "backup"} {
+			got := r.account(3, command)
+			if code(t, got, "spares"); !got.Attached {
+				t.Errorf("%s: %+v; want the clone called attached", command, got)
+			}
+		}
+	})
+	r.sh("grep -qx 2 $M/dev-vdc/slot; grep -q in_sync $M/dev-vdc/state; grep -q none $M/dev-vdd/slot; mdadm /dev/md0 --remove /dev/vdd 2>/dev/null")
+	r.account(0, "detach")
+	r.same("vda", "vdc")
+	r.taken("vda")
 }

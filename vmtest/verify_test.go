@@ -4,6 +4,8 @@ package vmtest
 
 import (
 	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -17,12 +19,8 @@ func TestVerify(t *testing.T) {
 		if got := r.account(0, "verify"); got.VerifiedBytes < 100*mib || !got.Attached {
 			t.Errorf("verify: %+v; want all compared, the clone still in", got)
 		}
-		const where = 50 * mib
-		spoil := func() {
-			c := readMember(t, r.disk("vdc"))
-			r.Script(fmt.Sprintf("dd if=/dev/urandom of=/dev/vdc bs=4k count=16 seek=%d oflag=direct status=none", (c.Super.DataOffset*512+where)/4096))
-		}
-		spoil()
+		const where = 50
+		r.spoil(where)
 		got := r.account(5, "verify")
 		if code(t, got, "mismatch"); got.MismatchedSectors < 128 {
 			t.Errorf("verify of a clone that differs: %+v; want 128 sectors or more", got)
@@ -39,9 +37,9 @@ func TestVerify(t *testing.T) {
 		r.account(0, "attach")
 		r.sh(`mdadm /dev/md0 --add /dev/vdd 2>/dev/null; mdadm --grow /dev/md0 --raid-devices=4 2>/dev/null
 			until grep -q in_sync $M/dev-vdd/state; do sleep 0.05; done; idle; out vda; out vdb`)
-		spoil()
+		r.spoil(where)
 		there := func() string {
-			return r.Must("dd", "if=/dev/md0", "bs=4k", "count=16", fmt.Sprint("skip=", where/4096), "iflag=direct", "status=none")
+			return r.Must("dd", "if=/dev/md0", "bs=4k", "count=16", fmt.Sprint("skip=", where*256), "iflag=direct", "status=none")
 		}
 		before := there()
 		code(t, r.account(5, "verify", "--repair"), "repair-source")
@@ -49,4 +47,85 @@ func TestVerify(t *testing.T) {
 			t.Error("what the clone holds was written over the primary")
 		}
 	})
+}
+
+// spoil changes 64 KiB of the clone's disk beneath the array, so many MiB into its data.
+func (r *rig) spoil(at int) {
+	r.t.Helper()
+	start := readMember(r.t, r.disk("vdc")).Super.DataOffset * 512
+	r.Script(fmt.Sprintf("dd if=/dev/urandom of=/dev/vdc bs=4k count=16 seek=%d oflag=direct status=none", start/4096+uint64(at)*256))
+}
+
+// clonesThatDiffer are found out, and the run that has found it does not come to its end. What leaves then counts as no clone
+// before all of it has been compared.
+func clonesThatDiffer(t *testing.T, a *attackable) {
+	t.Run("the repair is ended", func(t *testing.T) { a.again(t).repairEnded(t) })
+	t.Run("the run is killed", func(t *testing.T) { a.again(t).killedWhenFound(t) })
+	t.Run("the comparison is interrupted", func(t *testing.T) { a.again(t).interruptedWhenFound(t) })
+}
+
+// repairEnded: the repair has not come to the place that differs.
+func (r *rig) repairEnded(t *testing.T) {
+	r.account(0, "attach")
+	r.spoil(50)
+	r.limits(r.disks[2].Serial, 8*mib, 0) // so that it is under way for some time
+	p := r.start("verify", "--repair")
+	r.sh(`until [ "$(action)" = repair ] && grep -q / $M/sync_completed; do :; done; echo idle > $M/sync_action`)
+	code(t, r.ended(p, 1), "check-stopped")
+	r.limits(r.disks[2].Serial, 0, 0)
+	r.tunables()
+	r.mayNotLeave(t)
+}
+
+// killedWhenFound: the comparison is over, and the bitmap is waited for. The touch that comes in between is the sign.
+func (r *rig) killedWhenFound(t *testing.T) {
+	r.account(0, "attach")
+	r.spoil(50)
+	r.holder()
+	r.quiet()
+	p := r.start("backup", "--verify", "full")
+	r.sh(`written() { local s; read -ra s < /sys/block/md0/stat; n=${s[4]}; }
+		written; before=$n; ` + theRun + `
+		until [ "$(cat $M/mismatch_cnt)" -gt 0 ] && [ "$(action)" = idle ] && written && [ $n -gt $before ]; do :; done; kill -KILL $run`)
+	if got, err := p.Wait(r.Context()); err != nil || got.Signal != syscall.SIGKILL {
+		t.Fatalf("the run ended before it was killed: %v %+v", err, got)
+	}
+	r.unheld()
+	r.mayNotLeave(t)
+	r.tunables()
+}
+
+// mayNotLeave requires that detach compares all of the clone, finds that it differs, and keeps it in.
+func (r *rig) mayNotLeave(t *testing.T) {
+	t.Helper()
+	got := r.account(5, "detach")
+	if code(t, got, "mismatch"); !got.Attached || got.MismatchedSectors < 128 {
+		t.Errorf("detach: %+v; want it attached, 128 sectors different or more", got)
+	}
+	if state := r.File("/sys/block/md0/md/dev-vdc/state"); !strings.Contains(state, "in_sync") {
+		t.Errorf("the clone is %q; want it in sync, in the array", state)
+	}
+}
+
+// interruptedWhenFound: the clone is taken out as after any interrupt, and its next comparison is of everything.
+func (r *rig) interruptedWhenFound(t *testing.T) {
+	r.account(0, "attach")
+	r.spoil(5)
+	r.limits(r.disks[2].Serial, 4*mib, 0)
+	p := r.start("verify")
+	r.sh(`until [ "$(cat $M/mismatch_cnt)" -gt 0 ]; do :; done; [ "$(action)" = check ]`)
+	if err := p.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.ended(p, 130); got.Attached {
+		t.Errorf("after an interrupt: %+v; want the clone out", got)
+	}
+	r.limits(r.disks[2].Serial, 0, 0)
+	r.tunables()
+	got := r.account(5, "backup")
+	if code(t, got, "mismatch"); got.MismatchedSectors < 128 || got.VerifiedBytes < 50*mib {
+		t.Errorf("the next backup: %+v; want all compared, and that it differs", got)
+	}
+	r.account(0, "verify", "--repair")
+	r.taken("vda")
 }

@@ -114,7 +114,11 @@ func (m *menu) verify() error { return m.backup("--verify", "full") }
 
 // backup makes the clone. Disks may have been plugged in since the start.
 func (m *menu) backup(args ...string) error {
-	if lacking := gather(m.log, false); len(lacking) > 0 {
+	lacking, err := gather(m.log, false)
+	if err != nil {
+		return err
+	}
+	if len(lacking) > 0 {
 		fmt.Fprintf(m.out, "array %s lacks one of its disks, which misses what is written now and must be put back in afterwards.\n"+
 			"Type yes to go on: ", strings.Join(lacking, ", "))
 		line, err := readLine(m.in)
@@ -127,7 +131,7 @@ func (m *menu) backup(args ...string) error {
 		}
 	}
 	fmt.Fprintln(m.out, "the clone is waited for, if it is not plugged in; Ctrl-C ends this, and leaves the array in good order")
-	err := m.run("mdclone-early", append([]string{"backup", "--offline", "--wait", cloneWait}, args...)...)
+	err = m.run("mdclone-early", append([]string{"backup", "--offline", "--wait", cloneWait}, args...)...)
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -141,8 +145,8 @@ func (m *menu) backup(args ...string) error {
 }
 
 func (m *menu) status() error {
-	gather(m.log, false)
-	return ended(m.run("mdclone-early", "status"))
+	_, err := gather(m.log, false)
+	return errors.Join(err, ended(m.run("mdclone-early", "status")))
 }
 
 func (m *menu) shell() error {

@@ -32,7 +32,9 @@ func onConsoles() report.Log { return report.Log{W: boot.Consoles("/"), Kmsg: re
 
 // gatherAtStart is what of that looks at disks.
 func gatherAtStart(streams, []string) error {
-	gather(onConsoles(), true)
+	log := onConsoles()
+	_, err := gather(log, true)
+	log.Fail(err)
 	return nil
 }
 
@@ -41,24 +43,23 @@ func assemble(s streams, args []string) error {
 	if len(args) > 0 {
 		return usage("assemble")
 	}
-	gather(report.Log{W: s.err}, false)
-	return nil
+	_, err := gather(report.Log{W: s.err}, false)
+	return err
 }
 
 // gather assembles what can be, and holds the limits of what was. It returns the arrays that lack a disk.
-func gather(log report.Log, patient bool) (lacking []string) {
+func gather(log report.Log, patient bool) (lacking []string, err error) {
 	ctx := context.Background()
 	b := boot.New(log)
-	lacking, err := boot.Gather(ctx, b, patient)
-	log.Fail(err)
-	arrays, err := md.Arrays(b.FS)
-	if log.Fail(err); len(arrays) == 0 {
-		return lacking
+	lacking, err = boot.Gather(ctx, b, patient)
+	arrays, e := md.Arrays(b.FS)
+	if e != nil || len(arrays) == 0 {
+		return lacking, errors.Join(err, e)
 	}
 	if out, err := b.Run(ctx, "mdclone-early", "pin"); err != nil {
 		log.Warnf("mdclone-early pin: %v: %s", err, out)
 	}
-	return lacking
+	return lacking, err
 }
 
 // loadListed loads the listed modules. A driver whose hardware is not here may refuse, which is no error.

@@ -314,7 +314,8 @@ func TestClaims(t *testing.T) {
 	claims(false, "in the running system")
 }
 
-// TestLiftFails: the clone is left without guard, for the distribution's own last resort, and login tells.
+// TestLiftFails: the clone is left without guard, for the distribution's own last resort, and is not tried again. Beside the
+// array's own disks it stays guarded.
 func TestLiftFails(t *testing.T) {
 	b, log := fake(t, "quiet")
 	b.Run = func(context.Context, string, ...string) (string, error) {
@@ -326,18 +327,23 @@ func TestLiftFails(t *testing.T) {
 	if err := b.mark(doubted+conf.UUID.Dashed(), ""); err != nil {
 		t.Fatal(err)
 	}
-	err := b.carryOut(t.Context(), conf, md.Array{}, d)
-	if err == nil || !strings.Contains(err.Error(), "mdadm: no") || !strings.Contains(err.Error(), "in no array") {
-		t.Errorf("lift() = %v; want what mdadm says, and that there is no array", err)
+	f := Facts{Conf: conf, Drives: []Drive{d.Clone}}
+	err := b.carryOut(t.Context(), f, md.Array{}, d)
+	if text := log.String(); err != nil || !strings.Contains(text, "mdadm: no") || !strings.Contains(text, "in no array") {
+		t.Errorf("lift() = %v, %q; want what mdadm says, and that there is no array", err, text)
 	}
 	if !exists(b.file(liftMark+clone.Dashed())) || b.holds(conf) {
 		t.Error("the guard is not lifted, or what is on the array is held")
 	}
-	if text, err := os.ReadFile(filepath.Join(b.Root, "run/motd.d/mdclone")); err != nil || !strings.Contains(string(text), "root") {
-		t.Errorf("motd = %q, %v", text, err)
+	if exists(filepath.Join(b.Root, "run/motd.d/mdclone")) || strings.Contains(log.String(), "runs from its clone") {
+		t.Errorf("it is said that the machine runs from its clone: %q", log)
 	}
-	if !strings.Contains(log.String(), "this machine runs from its clone: array root is started from /dev/vdz") {
-		t.Errorf("log = %q", log)
+	if f, _, err := b.facts(conf, nil); err != nil || !f.Broken[clone] {
+		t.Errorf("facts() = %+v, %v; want the clone known not to start", f, err)
+	}
+	err = b.lift(t.Context(), f, d, []string{"vda"})
+	if exists(b.file(liftMark+clone.Dashed())) || err == nil || !strings.Contains(err.Error(), "hold the clone /dev/vdz") {
+		t.Errorf("lift() = %v; want it guarded beside the array's own disks, and an attempt to hold it", err)
 	}
 }
 
@@ -351,7 +357,7 @@ func TestRetakeFails(t *testing.T) {
 	}
 	conf := config.Array{Name: "root", UUID: md.UUID{1}, Clones: []md.UUID{{3}}}
 	d := Decision{Do: Retake, Clone: Drive{"vdz", &md.Superblock{Device: md.UUID{3}}}, Why: "it is a test"}
-	if err := b.retake(t.Context(), conf, array, d); err == nil || !b.busy[conf.UUID] {
+	if err := b.retake(t.Context(), Facts{Conf: conf}, array, d); err == nil || !b.busy[conf.UUID] {
 		t.Errorf("retake() = %v, busy %v; want an error, and no other try", err, b.busy)
 	}
 	if !strings.Contains(log.String(), "turn the machine off, unplug its own disks") || exists(b.file(liftMark+md.UUID{3}.Dashed())) {

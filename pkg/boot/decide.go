@@ -25,6 +25,8 @@ type Facts struct {
 	State  string          // array_state of the kernel's array that has one of them; "" if none has
 	In     map[string]bool // kernel names of that array's members
 	Lifted map[md.UUID]bool
+	Broken map[md.UUID]bool // clones from which it could not be started
+	Dead   bool             // it could not be started from its own disks
 	// Waits says that this is a stage that may hold clones and wait: in the initramfs, after the devices of the first
 	// moment have been seen. Elsewhere only what is certain is done.
 	Waits bool
@@ -78,9 +80,9 @@ func Decide(f Facts) Decision {
 	case v.old(f):
 		d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)
 	case running(f.State): // as it should
-	case v.ahead && v.complete && !v.torn: // nobody to wait for
+	case v.ahead && !v.torn && (v.complete || f.Waits && f.Never): // nobody to wait for, or nobody who waits
 		d.lift(*v.clone, v.whyAhead)
-	case v.complete && v.listed && v.good != nil && !v.ahead:
+	case v.complete && v.listed && v.good != nil && !v.ahead && !f.Dead:
 		// without a clone in its list mdadm starts it by itself, and two starters would race
 		d.Do, d.Why = Start, "all its own disks are here; its absent clone is listed, as the array ended with it attached"
 	case f.Waits && f.Late:
@@ -97,9 +99,9 @@ func Decide(f Facts) Decision {
 // late is what to do once waiting is over.
 func (d *Decision) late(v view, f Facts) {
 	switch {
-	case v.in && !v.ahead && !v.newer:
+	case v.in && !v.ahead && !v.newer && !f.Dead:
 		d.Do, d.Why = Degraded, v.missing(f)
-	case v.good != nil && !v.ahead && !v.newer:
+	case v.good != nil && !v.ahead && !v.newer && !f.Dead:
 		d.Why = "mdadm has not taken " + v.good.Name
 	case v.clone == nil && len(v.unlifted) > 0:
 		d.Why = "the last sync of its clone was not finished, so that it holds no whole copy"
@@ -108,6 +110,8 @@ func (d *Decision) late(v view, f Facts) {
 		d.lift(*v.clone, v.whyAhead+v.among)
 	case v.newer:
 		d.lift(*v.clone, "the disks that are here left the array before the clone was last synced"+v.among)
+	case f.Dead:
+		d.lift(*v.clone, "it does not start from the machine's own disks that are here ("+names(v.primaries)+")"+v.among)
 	default:
 		d.lift(*v.clone, "none of the machine's own disks that could start it is here"+v.among)
 	}
@@ -170,8 +174,10 @@ func look(f Facts) view {
 		if f.Lifted[d.Super.Device] || f.In[d.Name] {
 			continue
 		}
-		v.unlifted = append(v.unlifted, d)
 		v.unclaimed = append(v.unclaimed, d)
+		if !f.Broken[d.Super.Device] {
+			v.unlifted = append(v.unlifted, d)
+		}
 	}
 	v.freshest = freshest(v.primaries, func(Drive) bool { return true })
 	if v.freshest != nil {

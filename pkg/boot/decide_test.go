@@ -50,6 +50,8 @@ func TestDecide(t *testing.T) {
 		state  string // "" is inactive if there are members
 		when   string
 		lifted bool // the clone c
+		broken bool // likewise
+		dead   bool // the array does not start from its own disks
 		clones int  // configured; 0 means 1
 		want   Action
 		claim  string
@@ -189,6 +191,11 @@ func TestDecide(t *testing.T) {
 		},
 		"not ahead, mdadm was quicker, held":   {drives: []Drive{pl, ql, attached}, in: "pq", state: "read-auto", when: held, want: Nothing, claim: "c"},
 		"not ahead: it never was attached":     {drives: []Drive{p, q, on("c", 104, "--2")}, in: "pq", want: Wait, claim: "c"},
+		"ahead, a primary not here, never":     {drives: []Drive{pl, on("c", 104, "--2")}, in: "p", when: never, want: Lift},
+		"ahead, it does not start":             {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", broken: true, want: Start, claim: "c"},
+		"its own disks do not start":           {drives: []Drive{p, stale}, in: "p", dead: true, want: Wait, claim: "c"},
+		"none of its own disks starts":         {drives: []Drive{p, q, stale}, in: "pq", dead: true, when: late, want: Lift},
+		"neither starts":                       {drives: []Drive{p, q, stale}, in: "pq", dead: true, broken: true, when: late, want: Nothing, claim: "c"},
 		"rollback cut":                         {drives: []Drive{on("p", 100, "012~"), on("q", 100, "012~"), attached}, in: "pq", want: Lift},
 		"rollback cut, start stage":            {drives: []Drive{on("p", 100, "012~"), on("q", 100, "012~"), attached}, in: "pq", when: start, want: Lift},
 		"rollback cut, one primary done":       {drives: []Drive{on("p", 100, "012"), on("q", 101, "012~"), attached}, in: "pq", want: Start, claim: "c"},
@@ -212,6 +219,7 @@ func TestDecide(t *testing.T) {
 		if test.lifted {
 			f.Lifted[md.UUID{3}] = true
 		}
+		f.Dead, f.Broken = test.dead, map[md.UUID]bool{{3}: test.broken}
 		got := Decide(f)
 		claim := ""
 		for _, c := range got.Claim {

@@ -11,6 +11,7 @@ import (
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 	"mdclone/pkg/sysfs"
 )
 
@@ -94,12 +95,13 @@ const gatherPatience = 20 * time.Second
 // somebody asks for it. If it is patient, it waits for disks as long as a boot would; Enter on a console ends that. lacking
 // are the arrays that it has put together without one of their disks.
 func Gather(ctx context.Context, b *Boot, patient bool) (lacking []string, err error) {
+	b.stage = stageWait // no other comes after it
 	// a disk that does not answer is passed over: nothing is written before somebody asks for it
 	if device, err := b.sleeper(); err != nil && !errors.Is(err, md.ErrSilent) {
 		return nil, err
 	} else if device != "" {
-		b.Log.Warnf("a system sleeps on %s (hibernation): no array is assembled, as it would go on with what it knew of them", device)
-		return nil, nil
+		return nil, report.Fail(report.Refused, "hibernation", "a system sleeps on %s (hibernation): no array is assembled or written to, as "+
+			"it would go on with what it knew of them", device).Hint("wake it, and shut it down")
 	}
 	confs, err := config.Load(b.Root)
 	if err != nil || len(confs) == 0 {

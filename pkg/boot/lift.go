@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"mdclone/pkg/config"
@@ -18,90 +20,118 @@ const liftMark = "unguarded-"
 // liftAtMost bounds mdadm.
 const liftAtMost = time.Minute
 
-// lift starts the array from the clone. What fails on the way leaves the clone without guard and claim, so that the
-// distribution's own last resort can take it.
-func (b *Boot) lift(ctx context.Context, conf config.Array, d Decision) error {
-	path := md.NodePath(d.Clone.Name)
-	b.Log.Warnf("this machine runs from its clone: array %s is started from %s (%s), as %s", conf.Name, path,
-		d.Clone.Super.Device, d.Why)
+// brokenMark is followed by the device UUID of a clone from which its array could not be started: that is tried once.
+const brokenMark = "broken-"
+
+// lift starts the array from the clone. members are those that are, or were, in it by now. Where the array cannot be started
+// from the clone they are put back, and the clone is kept out of them; if there are none it is left without guard and claim, for
+// the distribution's own last resort.
+func (b *Boot) lift(ctx context.Context, f Facts, d Decision, members []string) error {
+	u := d.Clone.Super.Device
+	b.Log.Infof("starting array %s from its clone %s (%s), as %s", f.Conf.Name, d.Clone.Name, u, d.Why)
 	// in that order: where the drop gets stuck, the next try must not take it for lifted
-	errs := []error{b.drop(d.Clone.Super.Device), b.mark(liftMark+d.Clone.Super.Device.Dashed(), d.Clone.Name+"\n")}
-	if err := os.Remove(b.file(doubted + conf.UUID.Dashed())); !errors.Is(err, os.ErrNotExist) { // what runs from it is in no doubt
+	errs := []error{b.drop(u), b.mark(liftMark+u.Dashed(), d.Clone.Name+"\n")}
+	if err := os.Remove(b.file(doubted + f.Conf.UUID.Dashed())); !errors.Is(err, os.ErrNotExist) { // what runs from it is in no doubt
 		errs = append(errs, err)
 	}
-	// by its path, as in the udev rules: what they run has no PATH
-	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
-	defer cancel()
-	if out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", path); err != nil {
-		errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", path, err, out))
+	failed := b.startFrom(ctx, f, d.Clone)
+	if failed != nil { // a fresher one that is being rebuilt, in the array, keeps md from starting it
+		b.Log.Infof("%s does not start: %v; once more, from the clone alone", f.Conf.Name, failed)
+		if failed = b.stopLeft(ctx, f); failed == nil {
+			failed = b.startFrom(ctx, f, d.Clone)
+		}
 	}
-	// mdadm's word and exit code do not tell whether the array runs
-	f, array, err := b.facts(conf, d.Clone.found())
-	switch {
-	case err != nil:
-		errs = append(errs, err)
-	case !f.In[d.Clone.Name]:
-		errs = append(errs, fmt.Errorf("%s is in no array after mdadm --incremental", path))
-	case running(f.State):
-	default:
-		errs = append(errs, start(array))
+	if failed == nil {
+		b.Log.Warnf("this machine runs from its clone: array %s was started from %s (%s), as %s", f.Conf.Name, md.NodePath(d.Clone.Name),
+			u, d.Why)
+		return errors.Join(append(errs, b.motd(f.Conf, d))...)
+	}
+	b.failed(fmt.Errorf("array %s cannot be started from its clone: %w", f.Conf.Name, failed))
+	// md takes no more disks into an array that it could not start (drivers/md/md.c, md_add_new_disk, Linux 6.12)
+	errs = append(errs, b.mark(brokenMark+u.Dashed(), ""), b.stopLeft(ctx, f))
+	if now, _, err := b.facts(f.Conf, found(f.Drives)); len(members) > 0 || err == nil && running(now.State) {
+		errs = append(errs, b.putBack(ctx, f, d.Clone, members))
 	}
 	return errors.Join(errs...)
 }
 
-// found is a drive as a look at all of them finds it.
-func (d Drive) found() []md.Found {
-	return []md.Found{{Name: d.Name, Path: md.NodePath(d.Name), Member: &md.Member{Super: d.Super}}}
+// startFrom has mdadm start an array from a clone, and looks whether it runs from that.
+func (b *Boot) startFrom(ctx context.Context, f Facts, clone Drive) error {
+	// by its path, as in the udev rules: what they run has no PATH
+	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
+	defer cancel()
+	said, failed := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(clone.Name))
+	if failed != nil {
+		failed = fmt.Errorf("mdadm --incremental: %w: %s", failed, said)
+	}
+	// mdadm's word and exit code do not tell whether the array runs, nor from what
+	now, array, err := b.facts(f.Conf, found(f.Drives))
+	if err == nil && now.In[clone.Name] && !running(now.State) {
+		if err = start(array); err == nil {
+			now, _, err = b.facts(f.Conf, found(f.Drives))
+		}
+	}
+	switch {
+	case err != nil:
+		return errors.Join(failed, err)
+	case !now.In[clone.Name]:
+		return errors.Join(failed, fmt.Errorf("%s is in no array", clone.Name))
+	case !running(now.State):
+		return errors.Join(failed, fmt.Errorf("%s is %s", array.Name, now.State))
+	}
+	return nil
+}
+
+// stopLeft stops what is left of an array that does not run.
+func (b *Boot) stopLeft(ctx context.Context, f Facts) error {
+	now, array, err := b.facts(f.Conf, found(f.Drives))
+	if err != nil || array.Name == "" || running(now.State) {
+		return err
+	}
+	return stop(ctx, array)
+}
+
+// found are drives as a look at all of them finds them.
+func found(drives []Drive) (out []md.Found) {
+	for _, d := range drives {
+		out = append(out, md.Found{Name: d.Name, Path: md.NodePath(d.Name), Member: &md.Member{Super: d.Super}})
+	}
+	return out
 }
 
 // retake stops an array that runs from old disks, which nobody has used, and starts it from the clone; from those disks again
 // where that fails, as there would be no root file system.
-func (b *Boot) retake(ctx context.Context, conf config.Array, array md.Array, d Decision) error {
-	state, err := array.State()
-	if err == nil {
-		err = stop(ctx, array)
-	}
-	if err != nil {
-		b.busy[conf.UUID] = true
-		b.runsFromOld(conf, d)
+func (b *Boot) retake(ctx context.Context, f Facts, array md.Array, d Decision) error {
+	if err := stop(ctx, array); err != nil {
+		b.busy[f.Conf.UUID] = true
+		b.runsFromOld(f.Conf, d)
 		return err
 	}
-	b.Log.Warnf("%s, which mdadm had started from disks of array %s that are not its newest copy, is stopped", array.Name, conf.Name)
-	err = b.lift(ctx, conf, d)
-	f, failed, e := b.facts(conf, d.Clone.found())
-	if e == nil && running(f.State) {
-		return errors.Join(err, b.motd(conf, d))
-	}
-	b.busy[conf.UUID] = true
-	b.failed(fmt.Errorf("array %s does not run from %s; it is started from its old disks again", conf.Name, d.Clone.Name))
-	if e == nil && failed.Name != "" { // what is left of it has the array's name
-		e = stop(ctx, failed)
-	}
-	return errors.Join(err, e, b.putBack(ctx, conf, d.Clone, state.Members))
+	b.Log.Warnf("%s, which mdadm had started from disks of array %s that are not its newest copy, is stopped", array.Name, f.Conf.Name)
+	return b.lift(ctx, f, d, slices.Sorted(maps.Keys(f.In)))
 }
 
-// putBack starts an array from members that it was stopped with, and guards and holds the clone.
-func (b *Boot) putBack(ctx context.Context, conf config.Array, clone Drive, members []md.MemberState) error {
+// putBack starts an array from members that were in it, and guards and holds the clone.
+func (b *Boot) putBack(ctx context.Context, f Facts, clone Drive, members []string) error {
 	var errs []error
 	// nothing is to let the newest copy into an array of old ones, which would be copied over it
 	if err := os.Remove(b.file(liftMark + clone.Super.Device.Dashed())); !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}
-	errs = append(errs, b.claim(conf, clone))
+	errs = append(errs, b.claim(f.Conf, clone))
+	if len(members) > 0 {
+		b.failed(fmt.Errorf("array %s is started from its own disks again, which are not its newest copy", f.Conf.Name))
+	}
 	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
 	defer cancel()
-	for _, m := range members { // not yet --run: the first one need not be the freshest
-		out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(m.Name))
+	for _, name := range members { // not yet --run: the first one need not be the freshest
+		out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(name))
 		if err != nil {
-			errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", m.Name, err, out))
+			errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", name, err, out))
 		}
 	}
-	found, _, err := b.scanner().Scan()
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	f, array, err := b.facts(conf, found)
-	if err == nil && !running(f.State) && array.Name != "" {
+	now, array, err := b.facts(f.Conf, found(f.Drives))
+	if err == nil && !running(now.State) && array.Name != "" {
 		err = start(array)
 	}
 	return errors.Join(append(errs, err)...)

@@ -364,30 +364,36 @@ func (b *Boot) writable(ctx context.Context) error {
 		return err
 	}
 	end := time.Now().Add(killAfter)
+	var errs []error
 	for _, a := range arrays {
-		w, err := b.FS.Watch(a.Attr("array_state"))
-		if errors.Is(err, fs.ErrNotExist) { // it was stopped
-			continue
+		errs = append(errs, b.awaitWritable(ctx, a, end))
+	}
+	return errors.Join(errs...)
+}
+
+// awaitWritable makes an array writable that still is not at the end.
+func (b *Boot) awaitWritable(ctx context.Context, a md.Array, end time.Time) error {
+	w, err := b.FS.Watch(a.Attr("array_state"))
+	if errors.Is(err, fs.ErrNotExist) { // it was stopped
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for {
+		state, err := a.Read("array_state")
+		if err != nil || state != "readonly" { // or it was stopped
+			return nil
 		}
-		if err != nil {
+		b.once("%s is read-only, for a clone that is still being made; waiting up to %s for its end", a.Name, killAfter)
+		if time.Now().After(end) {
+			return errors.Join(fmt.Errorf("%s is still read-only after %s; it is made writable", a.Name, killAfter), setState(a, "active"))
+		}
+		if err := w.Wait(ctx, lookAgain); err != nil {
 			return err
 		}
-		defer w.Close()
-		for {
-			state, err := a.Read("array_state")
-			if err != nil || state != "readonly" { // or it was stopped
-				break
-			}
-			b.once("%s is read-only, for a clone that is still being made; waiting up to %s for its end", a.Name, killAfter)
-			if time.Now().After(end) {
-				return fmt.Errorf("%s is still read-only after %s", a.Name, killAfter)
-			}
-			if err := w.Wait(ctx, lookAgain); err != nil {
-				return err
-			}
-		}
 	}
-	return nil
 }
 
 // show says something on the consoles and on the splash screen, if there is one.

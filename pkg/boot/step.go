@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,8 +50,9 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			d = d.onlyClaims(f)
 		}
 		pending = pending || d.Do == Wait || unheard != ""
-		if err := b.carryOut(ctx, conf, array, d); err != nil {
+		if err := b.carryOut(ctx, f, array, d); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
+			pending = pending || exists(b.file(deadMark+conf.UUID.Dashed())) // then there may be a clone to start it from
 		}
 	}
 	if pending {
@@ -97,8 +100,9 @@ func (b *Boot) claims() bool {
 	return b.early() && exists(b.file(premount)) && !b.asked()
 }
 
-func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, d Decision) error {
+func (b *Boot) carryOut(ctx context.Context, f Facts, array md.Array, d Decision) error {
 	var errs []error
+	conf := f.Conf
 	for _, c := range d.Claim {
 		errs = append(errs, b.claim(conf, c))
 	}
@@ -111,11 +115,15 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 		b.once("%s; waiting %s; Enter on the console ends that", d.Why, b.waitText(conf))
 	case Start, Degraded:
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
-		errs = append(errs, start(array))
+		err := start(array)
+		if err != nil {
+			err = errors.Join(err, b.mark(deadMark+conf.UUID.Dashed(), ""))
+		}
+		errs = append(errs, err)
 	case Lift:
-		errs = append(errs, b.lift(ctx, conf, d), b.motd(conf, d))
+		errs = append(errs, b.lift(ctx, f, d, slices.Sorted(maps.Keys(f.In))))
 	case Retake:
-		errs = append(errs, b.retake(ctx, conf, array, d))
+		errs = append(errs, b.retake(ctx, f, array, d))
 	case Tell:
 		if b.stage == stageWait {
 			b.runsFromOld(conf, d)
@@ -127,6 +135,9 @@ func (b *Boot) carryOut(ctx context.Context, conf config.Array, array md.Array, 
 	}
 	return errors.Join(errs...)
 }
+
+// deadMark is followed by the UUID of an array that could not be started from its own disks: that is tried once.
+const deadMark = "dead-"
 
 // once says what more than one look finds.
 func (b *Boot) once(format string, args ...any) {
@@ -158,18 +169,23 @@ func start(a md.Array) error {
 	return nil
 }
 
-// answersAtMost bounds a write to an array's state: whoever holds md's lock on it may wait for a disk.
+// answersAtMost bounds a change of an array's state: whoever holds md's lock on it may wait for a disk.
 const answersAtMost = 30 * time.Second
 
 // setState writes an array's state.
 func setState(a md.Array, state string) error {
-	written := make(chan error, 1)
-	go func() { written <- a.Write(state, "array_state") }()
+	return answered(func() error { return a.Write(state, "array_state") })
+}
+
+// answered is what do returns, if it does in time.
+func answered(do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
 	select {
-	case err := <-written:
+	case err := <-done:
 		return err
 	case <-time.After(answersAtMost):
-		return fmt.Errorf("%s does not become %s: md did not answer for %s", a.Name, state, answersAtMost)
+		return fmt.Errorf("md did not answer for %s", answersAtMost)
 	}
 }
 
@@ -179,7 +195,7 @@ const closedAtMost = 10 * time.Second
 // stop stops an array that nobody uses.
 func stop(ctx context.Context, a md.Array) error {
 	for end := time.Now().Add(closedAtMost); ; {
-		err := a.Stop()
+		err := answered(a.Stop)
 		if !errors.Is(err, unix.EBUSY) || ctx.Err() != nil || time.Now().After(end) {
 			return err
 		}
@@ -220,9 +236,12 @@ func drivesOf(conf config.Array, found []md.Found) (drives []Drive) {
 
 // facts reads what the decision on one array rests on.
 func (b *Boot) facts(conf config.Array, found []md.Found) (Facts, md.Array, error) {
-	f := Facts{Conf: conf, Drives: drivesOf(conf, found), In: map[string]bool{}, Lifted: map[md.UUID]bool{}}
+	f := Facts{
+		Conf: conf, Drives: drivesOf(conf, found), In: map[string]bool{}, Lifted: map[md.UUID]bool{}, Broken: map[md.UUID]bool{},
+		Dead: exists(b.file(deadMark + conf.UUID.Dashed())),
+	}
 	for _, u := range conf.Clones {
-		f.Lifted[u] = exists(b.file(liftMark + u.Dashed()))
+		f.Lifted[u], f.Broken[u] = exists(b.file(liftMark+u.Dashed())), exists(b.file(brokenMark+u.Dashed()))
 	}
 	arrays, err := md.Arrays(b.FS)
 	if err != nil {

@@ -22,6 +22,8 @@ var states = []state{
 	{"cut", `up $A $B $C; put current; written=$(written); fill & until [ $(written) -gt $((written + 16384)) ]; do :; done; cut`},
 	{"syncing", `up $A $B $C; leave; put current; fill; slow; mdadm $md --re-add $C; syncing $C; cut`},
 	{"ahead", `up $A $B $C; put current; fail $A $B; mdadm $md --fail $B; put newest`},
+	{"rebuilding", `up $A $B $C; leave; put current; fill; slow
+		mdadm $md --fail $B; mdadm $md --remove $B; mdadm --zero-superblock $B; mdadm $md --add $B; syncing $B; cut`},
 	{"rollback", `up $A $B $C; leave; put current; fill; mdadm --stop $md
 		up $C; put own; slow; echo 0-11 > $sys/bitmap_set_bits # what the primaries have changed: simply all of it
 		# both before the sync begins: a member that comes later waits for the end of it
