@@ -175,7 +175,7 @@ func (b *Boot) scanner() *md.Scanner {
 }
 
 // lockedAtMost bounds how long another stage is waited for: a lift, with mdadm, takes longest.
-const lockedAtMost = 2 * liftAtMost
+const lockedAtMost = 4 * liftAtMost
 
 // silent notes a disk that there is no more patience with.
 func (b *Boot) silent(disk string) {

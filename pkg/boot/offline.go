@@ -30,10 +30,11 @@ type bounds struct {
 	whole   time.Duration // a comparison of everything takes hours on large disks
 	stalled time.Duration // nothing at all happens in it
 	gone    time.Duration // its end is waited for
+	orphan  time.Duration // likewise, where nobody asked for it: the process that looks after it has died
 }
 
 // usual bounds allow killAfter for the end, and more for a process that cannot be killed.
-var usual = bounds{whole: 12 * time.Hour, stalled: 2 * time.Minute, gone: killAfter + time.Minute}
+var usual = bounds{whole: 12 * time.Hour, stalled: 2 * time.Minute, gone: killAfter + time.Minute, orphan: killAfter}
 
 const (
 	// killAfter is how long a cycle that is asked to end may take to leave the array in good order.
@@ -363,7 +364,7 @@ func (b *Boot) writable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	end := time.Now().Add(killAfter)
+	end := time.Now().Add(b.bounds.orphan)
 	var errs []error
 	for _, a := range arrays {
 		errs = append(errs, b.awaitWritable(ctx, a, end))
@@ -386,9 +387,9 @@ func (b *Boot) awaitWritable(ctx context.Context, a md.Array, end time.Time) err
 		if err != nil || state != "readonly" { // or it was stopped
 			return nil
 		}
-		b.once("%s is read-only, for a clone that is still being made; waiting up to %s for its end", a.Name, killAfter)
+		b.once("%s is read-only, for a clone that is still being made; waiting up to %s for its end", a.Name, b.bounds.orphan)
 		if time.Now().After(end) {
-			return errors.Join(fmt.Errorf("%s is still read-only after %s; it is made writable", a.Name, killAfter), setState(a, "active"))
+			return errors.Join(fmt.Errorf("%s is still read-only after %s; it is made writable", a.Name, b.bounds.orphan), setState(a, "active"))
 		}
 		if err := w.Wait(ctx, lookAgain); err != nil {
 			return err

@@ -254,6 +254,12 @@ func TestWritable(t *testing.T) {
 	if err := b.writable(t.Context()); err != nil {
 		t.Error(err)
 	}
+	put("readonly")
+	b.bounds.orphan = 0
+	err := b.writable(t.Context())
+	if text, e := os.ReadFile(state); err == nil || e != nil || !strings.HasPrefix(string(text), "active") {
+		t.Errorf("writable() = %v, and the array is %q, %v; want it made writable, and said", err, text, e)
+	}
 }
 
 // TestSplash: what is said goes to plymouth too, the last line of it, if that runs; that it cannot be shown is no failure.
