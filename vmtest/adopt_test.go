@@ -63,6 +63,9 @@ func TestAdopt(t *testing.T) {
 		}
 		t.Run("a spare", func(t *testing.T) { r.at(t).adoptSpare(t) })
 		t.Run("a primary fails meanwhile", func(t *testing.T) { r.at(t).adoptBesideFailure(t) })
+		if suite == suites[1] || soaking() {
+			t.Run("nothing can be recorded", func(t *testing.T) { r.at(t).unrecorded(t) })
+		}
 		t.Run("interrupted", func(t *testing.T) { r.at(t).adoptInterrupted(t) })
 	})
 }
@@ -113,6 +116,40 @@ func (r *rig) adoptBesideFailure(t *testing.T) {
 	r.blank()
 }
 
+// unrecorded: what cannot be recorded is not begun, and the drive's owner loses nothing.
+func (r *rig) unrecorded(t *testing.T) {
+	r.create()
+	r.Script("mkdir -p /etc/mdclone /var/lib/mdclone; mkfs.ext4 -q -F /dev/vdc")
+	r.quiet()
+	refused := func(want string, args ...string) {
+		t.Helper()
+		r.untouched(func() { code(t, r.account(3, args...), want) })
+		r.tunables()
+	}
+	// with what is in it, as that is read before anything is written
+	full := func() {
+		t.Helper()
+		r.Script(`mkdir -p /run/full; mount -t tmpfs -o size=1M none /run/full; cp -a /var/lib/mdclone/. /run/full; mount --move /run/full /var/lib/mdclone
+			! dd if=/dev/zero of=/var/lib/mdclone/fill bs=64k status=none; df /var/lib/mdclone | grep -q 100%`)
+	}
+	r.Script("mount -t tmpfs -o ro none /etc/mdclone")
+	refused("no-configuration", "adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite")
+	r.Script("umount /etc/mdclone")
+	full()
+	refused("no-ledger", "adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite")
+	r.Script("umount /var/lib/mdclone")
+
+	r.early(0, "adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite")
+	r.early(0, "detach")
+	r.quiet()
+	full()
+	refused("no-ledger", "backup")
+	r.Script("umount /var/lib/mdclone")
+	r.account(0, "backup")
+	r.equal()
+	r.blank()
+}
+
 // adoptInterrupted: a first copy that is interrupted is taken out again; the same command, run again, starts it anew
 // without asking for --overwrite.
 func (r *rig) adoptInterrupted(t *testing.T) {
@@ -144,4 +181,38 @@ func (r *rig) adoptInterrupted(t *testing.T) {
 	}
 	r.early(0, "detach")
 	r.equal()
+}
+
+// TestAdoptWithoutRoom: where mdadm finds no room for a bitmap of such small chunks, the array has the one again that it had, and
+// the drive what it held.
+func TestAdoptWithoutRoom(t *testing.T) {
+	anySuite(t, func(t *testing.T, suite string) {
+		r := &rig{suite: suite}
+		for _, name := range []string{"disk0", "disk1", "disk2"} {
+			r.disks = append(r.disks, NewDisk(t, name, 70<<10)) // nothing is ever written to most of it
+		}
+		r.boot(t)
+		r.sh(`mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --assume-clean --bitmap=internal --bitmap-chunk=64M /dev/vda /dev/vdb 2>/dev/null
+			mkfs.ext4 -q -F -E lazy_itable_init=1,lazy_journal_init=1 /dev/vdc 1G`)
+		held := func() string {
+			return r.sh("for at in 0 $((70 * 64 - 1)); do dd if=/dev/vdc bs=16M count=1 skip=$at iflag=direct status=none | sha256sum; done")
+		}
+		before := held()
+		got := r.early(1, "adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--chunk", "64K", "--overwrite")
+		if !strings.Contains(got.Stderr, "--bitmap-chunk=64K") {
+			t.Errorf("adopt says %q; want that the bitmap could not be made", got.Stderr)
+		}
+		if chunk := strings.TrimSpace(r.File("/sys/block/md0/md/bitmap/chunksize")); chunk != "67108864" {
+			t.Errorf("the bitmap has chunks of %s bytes; want 64 MiB, as before", chunk)
+		}
+		if a, b := r.onDisk(t, "vda").Bitmap, r.onDisk(t, "vdb").Bitmap; a.ChunkBytes != 64*mib || b.ChunkBytes != 64*mib {
+			t.Errorf("on the disks there are bitmaps with chunks of %d and %d bytes; want 64 MiB", a.ChunkBytes, b.ChunkBytes)
+		}
+		if held() != before {
+			t.Fatal("what the drive held was written over")
+		}
+		r.ownAlone()
+		r.tunables()
+		r.early(3, "adopt", "/dev/md0", "/dev/vdc", "--name", "data") // it still carries a file system
+	})
 }

@@ -27,7 +27,7 @@ func (r *rig) putBackByHand(t *testing.T) {
 // endedEarly: md calls a comparison that was ended its last action, as one that saw everything.
 func (r *rig) endedEarly(t *testing.T) {
 	r.account(0, "attach")
-	r.spoil(50)
+	r.spoil("vdc", 50)
 	r.limits(r.disks[2].Serial, 4*mib, 0)
 	p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "verify", "--json"}})
 	if err != nil {

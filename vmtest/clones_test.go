@@ -5,6 +5,7 @@ package vmtest
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"mdclone/pkg/clone"
@@ -76,6 +77,10 @@ func TestTwoClones(t *testing.T) {
 		}
 		r.equal()
 
+		if suite == suites[1] || soaking() {
+			t.Run("interrupted while the first is copied to", func(t *testing.T) { r.at(t).interruptedInFirst(t) })
+			t.Run("interrupted when one of them is known to differ", func(t *testing.T) { r.at(t).interruptedWhenOneDiffers(t) })
+		}
 		t.Run("a primary is replaced while they are away", func(t *testing.T) {
 			r := r.at(t)
 			r.Script("mdadm /dev/md0 --fail /dev/vdb --remove /dev/vdb 2>/dev/null; mdadm --zero-superblock /dev/vdb")
@@ -141,6 +146,67 @@ func TestTwoClones(t *testing.T) {
 			r.bothEqual()
 		})
 	})
+}
+
+// interruptedInFirst: the one is taken out, with most of its copy still to come, and the other is not even let in.
+func (r *rig) interruptedInFirst(t *testing.T) {
+	r.write("/dev/md0", 24, 20)
+	r.quiet()
+	before := r.sums()[3]
+	p := r.copying(t)
+	if err := p.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := p.Wait(r.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.throttle("vdc", 0)
+	got := read[accountsJSON](r, ended.Stdout).Arrays
+	if ended.Code != 130 || len(got) != 2 {
+		t.Fatalf("exit code %d, %+v; want 130, and two accounts\n%s", ended.Code, got, ended.Stderr)
+	}
+	for i, c := range got {
+		if code(t, c, "interrupted"); c.Result != "interrupted" || c.Attached || c.Device != []string{"/dev/vdc", "/dev/vdd"}[i] {
+			t.Errorf("account of clone %d: %+v; want it interrupted, and out", i, c)
+		}
+	}
+	if got[0].CopiedBytes >= got[0].DirtyBytes || got[1].CopiedBytes > 0 {
+		t.Errorf("%d of %d bytes were copied to the first, %d to the second; want not all, and none", got[0].CopiedBytes, got[0].DirtyBytes,
+			got[1].CopiedBytes)
+	}
+	if after := r.sums()[3]; after != before {
+		t.Error("the second clone was written to; want it as it was")
+	}
+	r.tunables()
+	r.accounts(0, "backup")
+	r.bothEqual()
+}
+
+// interruptedWhenOneDiffers: the kernel does not say which of them it is, so neither is a clone before it is compared.
+func (r *rig) interruptedWhenOneDiffers(t *testing.T) {
+	r.accounts(0, "attach")
+	r.spoil("vdd", 5)
+	r.limits(r.disks[2].Serial, 8*mib, 0)
+	p := r.start("verify")
+	r.sh(`until [ "$(cat $M/mismatch_cnt)" -gt 0 ]; do :; done; [ "$(action)" = check ]`)
+	if err := p.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if ended, err := p.Wait(r.Context()); err != nil || ended.Code != 130 {
+		t.Fatalf("%v, exit code %d; want 130\n%s", err, ended.Code, ended.Stderr)
+	}
+	r.limits(r.disks[2].Serial, 0, 0)
+	r.ownAlone()
+	code(t, r.account(5, "backup", "--clone", "/dev/vdd"), "mismatch")
+	r.account(0, "verify", "--repair", "--clone", "/dev/vdd")
+	for _, c := range r.accounts(0, "backup") {
+		if c.Device == "/dev/vdc" && c.VerifiedBytes < 100*mib {
+			t.Errorf("backup: %+v; want all of the other compared too", c)
+		}
+	}
+	r.bothEqual()
+	r.tunables()
 }
 
 // asStatusSays replaces a missing primary by a new drive, as status says, and waits until it is in sync.

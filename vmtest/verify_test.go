@@ -20,7 +20,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("verify: %+v; want all compared, the clone still in", got)
 		}
 		const where = 50
-		r.spoil(where)
+		r.spoil("vdc", where)
 		got := r.account(5, "verify")
 		if code(t, got, "mismatch"); got.MismatchedSectors < 128 {
 			t.Errorf("verify of a clone that differs: %+v; want 128 sectors or more", got)
@@ -37,7 +37,7 @@ func TestVerify(t *testing.T) {
 		r.account(0, "attach")
 		r.sh(`mdadm /dev/md0 --add /dev/vdd 2>/dev/null; mdadm --grow /dev/md0 --raid-devices=4 2>/dev/null
 			until grep -q in_sync $M/dev-vdd/state; do sleep 0.05; done; idle; out vda; out vdb`)
-		r.spoil(where)
+		r.spoil("vdc", where)
 		there := func() string {
 			return r.Must("dd", "if=/dev/md0", "bs=4k", "count=16", fmt.Sprint("skip=", where*256), "iflag=direct", "status=none")
 		}
@@ -49,11 +49,11 @@ func TestVerify(t *testing.T) {
 	})
 }
 
-// spoil changes 64 KiB of the clone's disk beneath the array, so many MiB into its data.
-func (r *rig) spoil(at int) {
+// spoil changes 64 KiB of a clone's disk beneath the array, so many MiB into its data.
+func (r *rig) spoil(name string, at int) {
 	r.t.Helper()
-	start := readMember(r.t, r.disk("vdc")).Super.DataOffset * 512
-	r.Script(fmt.Sprintf("dd if=/dev/urandom of=/dev/vdc bs=4k count=16 seek=%d oflag=direct status=none", start/4096+uint64(at)*256))
+	start := readMember(r.t, r.disk(name)).Super.DataOffset * 512
+	r.Script(fmt.Sprintf("dd if=/dev/urandom of=/dev/%s bs=4k count=16 seek=%d oflag=direct status=none", name, start/4096+uint64(at)*256))
 }
 
 // clonesThatDiffer are found out, and the run that has found it does not come to its end. What leaves then counts as no clone
@@ -67,7 +67,7 @@ func clonesThatDiffer(t *testing.T, a *attackable) {
 // repairEnded: the repair has not come to the place that differs.
 func (r *rig) repairEnded(t *testing.T) {
 	r.account(0, "attach")
-	r.spoil(50)
+	r.spoil("vdc", 50)
 	r.limits(r.disks[2].Serial, 8*mib, 0) // so that it is under way for some time
 	p := r.start("verify", "--repair")
 	r.sh(`until [ "$(action)" = repair ] && grep -q / $M/sync_completed; do :; done; echo idle > $M/sync_action`)
@@ -80,7 +80,7 @@ func (r *rig) repairEnded(t *testing.T) {
 // killedWhenFound: the comparison is over, and the bitmap is waited for. The touch that comes in between is the sign.
 func (r *rig) killedWhenFound(t *testing.T) {
 	r.account(0, "attach")
-	r.spoil(50)
+	r.spoil("vdc", 50)
 	r.holder()
 	r.quiet()
 	p := r.start("backup", "--verify", "full")
@@ -110,7 +110,7 @@ func (r *rig) mayNotLeave(t *testing.T) {
 // interruptedWhenFound: the clone is taken out as after any interrupt, and its next comparison is of everything.
 func (r *rig) interruptedWhenFound(t *testing.T) {
 	r.account(0, "attach")
-	r.spoil(5)
+	r.spoil("vdc", 5)
 	r.limits(r.disks[2].Serial, 4*mib, 0)
 	p := r.start("verify")
 	r.sh(`until [ "$(cat $M/mismatch_cnt)" -gt 0 ]; do :; done; [ "$(action)" = check ]`)

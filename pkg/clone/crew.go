@@ -46,6 +46,9 @@ func (c *crew) bringIn(ctx context.Context) {
 	})
 	var checked *session
 	c.each(func(s *session) error {
+		if s.wantsAll() && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if checked != nil && checked.err == nil && s.wantsAll() {
 			return s.adoptCheck(checked)
 		}
@@ -55,6 +58,9 @@ func (c *crew) bringIn(ctx context.Context) {
 		}
 		if s.wantsAll() {
 			checked = s
+		}
+		if s.wantsAll() && s.verdict.WhyVerify == differed { // which of them does, the count does not tell
+			c.each((*session).suspect)
 		}
 		return err
 	})

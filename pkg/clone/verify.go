@@ -170,10 +170,14 @@ func (s *session) checkAll(ctx context.Context) error {
 		return err
 	}
 	count, e := s.Array.FS.Uint(s.Array.Attr("mismatch_cnt")) // of one that was ended too, as far as it came
-	if e == nil {
-		e = s.differs(count)
+	if err != nil && e == nil && count > 0 {
+		// doubted, and not counted: the next comparison counts it again, or another clone could not be read there
+		e = s.suspect()
 	}
 	if err = errors.Join(err, e); err != nil {
+		return err
+	}
+	if err := s.differs(count); err != nil {
 		return err
 	}
 	s.result.VerifiedBytes += s.bitmap.SyncSize * 512
@@ -194,6 +198,11 @@ func (s *session) differs(sectors uint64) error {
 		return nil
 	}
 	s.result.MismatchedSectors += sectors
+	return s.suspect()
+}
+
+// suspect records that all of the clone is to be compared before it counts as one again.
+func (s *session) suspect() error {
 	s.verdict.WhyVerify = differed
 	return s.doubt(differed)
 }
