@@ -74,6 +74,13 @@ var unstartable = []badBoot{
 	},
 	{
 		bootCase: bootCase{
+			name: "one of two primaries", state: "stale", disks: strings.Fields(last), args: []string{"mdclone.wait=3"},
+			data: "current", array: "0--", on: everySuite,
+		},
+		spoiled: "p2", kept: vm.CloneSerial, said: "alone: look at its other disks",
+	},
+	{
+		bootCase: bootCase{
 			name: "one of two old disks, never without them", state: "ahead", disks: []string{"p1", vm.CloneSerial},
 			args: []string{"mdclone.wait=never"}, data: "newest", array: "--2", wrote: true, on: firstSuite,
 		},
@@ -145,11 +152,16 @@ func (c badBoot) run(t *testing.T, system string) {
 	if slots := r.slots(); !slices.Contains(strings.Split(c.array, "|"), slots) {
 		t.Errorf("the array is %s; want %s", slots, c.array)
 	}
-	switch _, err := r.ReadFile(r.Context(), "/run/motd.d/mdclone"); {
-	case c.wrote:
+	if c.wrote {
 		r.runsFromClone(t, true)
-	case err == nil || strings.Contains(said, "this machine runs from its clone"):
+	} else if strings.Contains(said, "this machine runs from its clone") {
 		t.Errorf("it is said that the machine runs from its clone:\n%s", said)
+	}
+	login := r.Try("cat", "/run/motd.d/mdclone").Stdout
+	for text, want := range map[string]bool{"RUNS FROM ITS CLONE": c.wrote, "MAY RUN FROM OLD DISKS": strings.Contains(c.said, "own disks again")} {
+		if strings.Contains(login, text) != want {
+			t.Errorf("login says %q; want %q in it: %v", login, text, want)
+		}
 	}
 	if err := r.Kill(); err != nil {
 		t.Fatal(err)

@@ -80,7 +80,7 @@ func Decide(f Facts) Decision {
 	case v.old(f):
 		d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)
 	case running(f.State): // as it should
-	case v.ahead && !v.torn && (v.complete || f.Waits && f.Never): // nobody to wait for, or nobody who waits
+	case v.ahead && !v.torn && (v.complete || f.Waits && f.Never && v.good != nil && !v.others(v.clone.Super)): // nobody to wait for
 		d.lift(*v.clone, v.whyAhead)
 	case v.complete && v.listed && v.good != nil && !v.ahead && !f.Dead:
 		// without a clone in its list mdadm starts it by itself, and two starters would race
@@ -91,6 +91,8 @@ func Decide(f Facts) Decision {
 		if d.Do, d.Why = Wait, v.missing(f); v.torn {
 			d.Why = v.unplug()
 		}
+	case f.Waits && f.Never && v.ahead:
+		d.Why = v.whyAhead + ", and boot-wait says never"
 	}
 	d.Claim = slices.DeleteFunc(d.Claim, func(c Drive) bool { return d.lifts() && c.Super.Device == d.Clone.Super.Device })
 	return d

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"mdclone/pkg/config"
@@ -23,6 +24,9 @@ const liftAtMost = time.Minute
 // brokenMark is followed by the device UUID of a clone from which its array could not be started: that is tried once.
 const brokenMark = "broken-"
 
+// errAgain is that of a look after which another one may find what to do.
+var errAgain = errors.New("it is looked at once more")
+
 // lift starts the array from the clone. members are those that are, or were, in it by now. Where the array cannot be started
 // from the clone they are put back, and the clone is kept out of them; if there are none it is left without guard and claim, for
 // the distribution's own last resort.
@@ -30,11 +34,19 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision, members []string) 
 	u := d.Clone.Super.Device
 	b.Log.Infof("starting array %s from its clone %s (%s), as %s", f.Conf.Name, d.Clone.Name, u, d.Why)
 	// in that order: where the drop gets stuck, the next try must not take it for lifted
-	errs := []error{b.drop(u), b.mark(liftMark+u.Dashed(), d.Clone.Name+"\n")}
-	if err := os.Remove(b.file(doubted + f.Conf.UUID.Dashed())); !errors.Is(err, os.ErrNotExist) { // what runs from it is in no doubt
-		errs = append(errs, err)
+	if err := b.drop(u); err != nil {
+		return err
+	}
+	errs := []error{b.mark(liftMark+u.Dashed(), d.Clone.Name+"\n")}
+	if v := look(f); len(v.primaries) == 0 { // what runs then is from the clone, and in no doubt
+		if err := os.Remove(b.file(doubted + f.Conf.UUID.Dashed())); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
 	failed := b.startFrom(ctx, f, d.Clone)
+	if failed != nil && b.runsWithout(f, d.Clone) { // mdadm was quicker, with what came this moment: that may have to be stopped
+		return errors.Join(append(errs, failed, b.guard(f.Conf, d.Clone), errAgain)...)
+	}
 	if failed != nil { // a fresher one that is being rebuilt, in the array, keeps md from starting it
 		b.Log.Infof("%s does not start: %v; once more, from the clone alone", f.Conf.Name, failed)
 		if failed = b.stopLeft(ctx, f); failed == nil {
@@ -44,29 +56,81 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision, members []string) 
 	if failed == nil {
 		b.Log.Warnf("this machine runs from its clone: array %s was started from %s (%s), as %s", f.Conf.Name, md.NodePath(d.Clone.Name),
 			u, d.Why)
-		return errors.Join(append(errs, b.motd(f.Conf, d))...)
+		return errors.Join(append(errs, b.motd("THIS MACHINE RUNS FROM ITS CLONE: array %s was started from the clone drive (%s),\nas %s.\n"+
+			"What is written now is on the clone alone. See: mdclone-early status\n", f.Conf.Name, md.NodePath(d.Clone.Name), d.Why))...)
 	}
 	b.failed(fmt.Errorf("array %s cannot be started from its clone: %w", f.Conf.Name, failed))
 	// md takes no more disks into an array that it could not start (drivers/md/md.c, md_add_new_disk, Linux 6.12)
 	errs = append(errs, b.mark(brokenMark+u.Dashed(), ""), b.stopLeft(ctx, f))
-	if now, _, err := b.facts(f.Conf, found(f.Drives)); len(members) > 0 || err == nil && running(now.State) {
-		errs = append(errs, b.putBack(ctx, f, d.Clone, members))
+	if len(members) > 0 {
+		// nothing is to let the newest copy into an array of old ones, which would be copied over it
+		errs = append(errs, b.guard(f.Conf, d.Clone))
+		b.failed(fmt.Errorf("array %s is started from its own disks again", f.Conf.Name))
+		errs = append(errs, b.putBack(ctx, f, members), b.motd("ARRAY %s MAY RUN FROM OLD DISKS: it could not be started from its clone "+
+			"(%s),\nthough %s.\n", f.Conf.Name, md.NodePath(d.Clone.Name), d.Why))
 	}
 	return errors.Join(errs...)
 }
 
-// startFrom has mdadm start an array from a clone, and looks whether it runs from that.
-func (b *Boot) startFrom(ctx context.Context, f Facts, clone Drive) error {
+// guard takes back what a lift has changed for a clone.
+func (b *Boot) guard(conf config.Array, clone Drive) error {
+	err := os.Remove(b.file(liftMark + clone.Super.Device.Dashed()))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, b.claim(conf, clone))
+}
+
+// runsWithout tells whether the array runs, and a drive is not in it.
+func (b *Boot) runsWithout(f Facts, drive Drive) bool {
+	now, _, err := b.facts(f.Conf, found(f.Drives))
+	return err == nil && running(now.State) && !now.In[drive.Name]
+}
+
+// startOwn starts an array that has its own disks, from those that can be read. md reads the bitmap of one of them alone, so each
+// is tried alone where that is damaged; what is left out then is for a person to look at.
+func (b *Boot) startOwn(ctx context.Context, f Facts, array md.Array) error {
+	failed := start(array)
+	if failed == nil {
+		return nil
+	}
+	v := look(f)
+	for _, p := range v.primaries {
+		if v.good == nil || !whole(p) || !f.In[p.Name] || p.Super.Events+1 < v.good.Super.Events {
+			continue
+		}
+		b.Log.Infof("%s does not start: %v; once more, from %s alone", f.Conf.Name, failed, p.Name)
+		failed = b.stopLeft(ctx, f)
+		if failed == nil {
+			failed = b.startFrom(ctx, f, p)
+		}
+		if failed == nil {
+			b.Log.Warnf("array %s was started from %s alone: look at its other disks", f.Conf.Name, p.Name)
+			return nil
+		}
+	}
+	members := slices.Sorted(maps.Keys(f.In))
+	if err := b.stopLeft(ctx, f); err != nil {
+		return errors.Join(failed, err)
+	}
+	if err := b.putBack(ctx, f, members); err == nil {
+		return nil
+	}
+	return errors.Join(failed, b.mark(deadMark+f.Conf.UUID.Dashed(), ""), errAgain) // there may be a clone to start it from
+}
+
+// startFrom has mdadm start an array from a drive, and looks whether it runs from that.
+func (b *Boot) startFrom(ctx context.Context, f Facts, drive Drive) error {
 	// by its path, as in the udev rules: what they run has no PATH
 	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
 	defer cancel()
-	said, failed := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(clone.Name))
+	said, failed := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(drive.Name))
 	if failed != nil {
 		failed = fmt.Errorf("mdadm --incremental: %w: %s", failed, said)
 	}
 	// mdadm's word and exit code do not tell whether the array runs, nor from what
 	now, array, err := b.facts(f.Conf, found(f.Drives))
-	if err == nil && now.In[clone.Name] && !running(now.State) {
+	if err == nil && now.In[drive.Name] && !running(now.State) {
 		if err = start(array); err == nil {
 			now, _, err = b.facts(f.Conf, found(f.Drives))
 		}
@@ -74,8 +138,8 @@ func (b *Boot) startFrom(ctx context.Context, f Facts, clone Drive) error {
 	switch {
 	case err != nil:
 		return errors.Join(failed, err)
-	case !now.In[clone.Name]:
-		return errors.Join(failed, fmt.Errorf("%s is in no array", clone.Name))
+	case !now.In[drive.Name]:
+		return errors.Join(failed, fmt.Errorf("%s is in no array", drive.Name))
 	case !running(now.State):
 		return errors.Join(failed, fmt.Errorf("%s is %s", array.Name, now.State))
 	}
@@ -111,17 +175,9 @@ func (b *Boot) retake(ctx context.Context, f Facts, array md.Array, d Decision) 
 	return b.lift(ctx, f, d, slices.Sorted(maps.Keys(f.In)))
 }
 
-// putBack starts an array from members that were in it, and guards and holds the clone.
-func (b *Boot) putBack(ctx context.Context, f Facts, clone Drive, members []string) error {
+// putBack starts an array from members that were in it.
+func (b *Boot) putBack(ctx context.Context, f Facts, members []string) error {
 	var errs []error
-	// nothing is to let the newest copy into an array of old ones, which would be copied over it
-	if err := os.Remove(b.file(liftMark + clone.Super.Device.Dashed())); !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, err)
-	}
-	errs = append(errs, b.claim(f.Conf, clone))
-	if len(members) > 0 {
-		b.failed(fmt.Errorf("array %s is started from its own disks again, which are not its newest copy", f.Conf.Name))
-	}
 	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
 	defer cancel()
 	for _, name := range members { // not yet --run: the first one need not be the freshest
@@ -131,8 +187,15 @@ func (b *Boot) putBack(ctx context.Context, f Facts, clone Drive, members []stri
 		}
 	}
 	now, array, err := b.facts(f.Conf, found(f.Drives))
-	if err == nil && !running(now.State) && array.Name != "" {
+	switch {
+	case err != nil:
+	case array.Name == "":
+		err = fmt.Errorf("none of %s is in an array", strings.Join(members, ", "))
+	case !running(now.State):
 		err = start(array)
+	}
+	if err == nil { // whatever mdadm said of it
+		return nil
 	}
 	return errors.Join(append(errs, err)...)
 }
@@ -143,8 +206,8 @@ func (b *Boot) runsFromOld(conf config.Array, d Decision) {
 		"disks, and boot", conf.Name, d.Why))
 }
 
-// motd makes each login say where the machine runs from: pam_motd(8) shows what is in this directory.
-func (b *Boot) motd(conf config.Array, d Decision) error {
+// motd has each login say something: pam_motd(8) shows what is in this directory.
+func (b *Boot) motd(format string, args ...any) error {
 	path := filepath.Join(b.Root, "run/motd.d/mdclone")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -153,7 +216,6 @@ func (b *Boot) motd(conf config.Array, d Decision) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "THIS MACHINE RUNS FROM ITS CLONE: array %s was started from the clone drive (%s),\nas %s.\n"+
-		"What is written now is on the clone alone. See: mdclone-early status\n", conf.Name, md.NodePath(d.Clone.Name), d.Why)
+	_, err = fmt.Fprintf(f, format, args...)
 	return errors.Join(err, f.Close())
 }

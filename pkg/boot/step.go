@@ -52,7 +52,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 		pending = pending || d.Do == Wait || unheard != ""
 		if err := b.carryOut(ctx, f, array, d); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
-			pending = pending || exists(b.file(deadMark+conf.UUID.Dashed())) // then there may be a clone to start it from
+			pending = pending || errors.Is(err, errAgain)
 		}
 	}
 	if pending {
@@ -115,11 +115,7 @@ func (b *Boot) carryOut(ctx context.Context, f Facts, array md.Array, d Decision
 		b.once("%s; waiting %s; Enter on the console ends that", d.Why, b.waitText(conf))
 	case Start, Degraded:
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
-		err := start(array)
-		if err != nil {
-			err = errors.Join(err, b.mark(deadMark+conf.UUID.Dashed(), ""))
-		}
-		errs = append(errs, err)
+		errs = append(errs, b.startOwn(ctx, f, array))
 	case Lift:
 		errs = append(errs, b.lift(ctx, f, d, slices.Sorted(maps.Keys(f.In))))
 	case Retake:
@@ -159,15 +155,24 @@ func (b *Boot) failed(err error) {
 // start starts an array that mdadm has put together. read-auto is how mdadm does it: nothing is written until the first
 // write (drivers/md/md.c, array_state_store, Linux 6.12).
 func start(a md.Array) error {
-	if err := setState(a, readAuto); err != nil {
+	for end := time.Now().Add(passesAtMost); ; {
+		err := setState(a, readAuto)
+		if err == nil {
+			return nil
+		}
 		state, e := a.Read("array_state")
 		if e == nil && running(state) { // mdadm was quicker
 			return nil
 		}
-		return err
+		if e != nil || time.Now().After(end) {
+			return err
+		}
+		time.Sleep(lookAgain) // that a disk can be read again is not announced
 	}
-	return nil
 }
+
+// passesAtMost is how long an error of a disk that passes, as while a link is reset, keeps an array from being started.
+const passesAtMost = 5 * time.Second
 
 // answersAtMost bounds a change of an array's state: whoever holds md's lock on it may wait for a disk.
 const answersAtMost = 30 * time.Second
