@@ -139,6 +139,15 @@ func (r *rig) unrecorded(t *testing.T) {
 	refused("no-ledger", "adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite")
 	r.Script("umount /var/lib/mdclone")
 
+	// what cannot be replaced is found out only after the drive was added: mdadm would make that a spare once more
+	r.Script(`mdadm --detail --export /dev/md0 | sed -n 's/^MD_UUID=/array = /p' > /etc/mdclone/data.conf
+		mount --bind /etc/mdclone/data.conf /etc/mdclone/data.conf`)
+	if got := r.early(1, "adopt", "/dev/md0", "/dev/vdc", "--overwrite"); !strings.Contains(got.Stderr, "data.conf") {
+		t.Errorf("adopt says %q; want what could not be written", got.Stderr)
+	}
+	r.ownAlone()
+	r.Script("if mdadm --examine /dev/vdc 2>/dev/null || ls /var/lib/mdclone/ledger/*.json; then exit 1; fi; umount /etc/mdclone/data.conf; rm /etc/mdclone/data.conf")
+
 	r.early(0, "adopt", "/dev/md0", "/dev/vdc", "--name", "data", "--overwrite")
 	r.early(0, "detach")
 	r.quiet()

@@ -60,7 +60,7 @@ type Boot struct {
 	params params
 	bounds bounds
 	said   map[string]bool  // of the log's lines, those that are true for more than one look
-	busy   map[md.UUID]bool // arrays that could not be stopped, or not be started from the clone then
+	busy   map[md.UUID]bool // arrays that could not be stopped
 	disks  *md.Scanner      // nil before the first look
 }
 

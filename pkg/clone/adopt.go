@@ -371,22 +371,21 @@ func (a *adoption) finishAdoption(ctx context.Context, err error) error {
 
 // undoAdd takes out a drive of which nothing is recorded, and its superblock off it: mdadm would put it in again as a spare.
 func (a *adoption) undoAdd() error {
-	m, err := a.Array.Member(a.drive.Name)
+	added, err := md.ReadDevice(a.drive.Path)
 	if err != nil {
-		return err
+		return errors.Join(err, a.remove(a.drive.Name))
 	}
-	if m.Slot >= 0 && !m.Has("faulty") {
-		if err := a.Array.Write("faulty", "dev-"+a.drive.Name, "state"); err != nil {
-			return err
-		}
-	}
-	if err := a.remove(a.drive.Name); err != nil {
+	a.drive.Member = added
+	if err := a.takeBack(); err != nil { // never the last good copy
 		return err
 	}
 	if a.drive.Member, err = md.ReadDevice(a.drive.Path); err != nil {
 		return err
 	}
-	return errors.Join(a.wipe(), removeDurably(a.env.entryPath(a.drive.Member.Super.Device)))
+	if now := a.drive.Member.Super; now.Array != a.Conf.UUID || now.Device != added.Super.Device {
+		return report.Fail(report.Failed, "other-drive", "%s is another drive now (%s)", a.drive.Name, now.Device)
+	}
+	return errors.Join(a.wipe(), removeDurably(a.env.entryPath(added.Super.Device)))
 }
 
 // dropFailed takes a drive out that has failed, whatever it was that went wrong then.

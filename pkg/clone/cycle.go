@@ -87,9 +87,13 @@ func (s *session) mustBeIn() error {
 func (s *session) stillIn() error {
 	m, err := s.Array.Member(s.drive.Name)
 	if errors.Is(err, os.ErrNotExist) {
-		if left, err := s.leftBehind(); err != nil || left != "" {
+		left, err := s.leftBehind()
+		if err != nil {
+			return err
+		}
+		if left != "" {
 			return errors.Join(report.Fail(report.Failed, "drive-failed", "%s was unplugged from %s, where it was %s, and is out; it is no "+
-				"clone as it is", s.drive.Name, s.Array.Name, left).Hint("mdclone-early backup brings it up to date"), err, s.forgetUnplugged(left))
+				"clone as it is", s.drive.Name, s.Array.Name, left).Hint("mdclone-early backup brings it up to date"), s.forgetUnplugged(left))
 		}
 		s.env.Log.Infof("%s is not in %s, it is %s", s.drive.Name, s.Array.Name, s.verdict.State)
 		s.result.Mode, s.over = "none", true
@@ -267,8 +271,12 @@ func (s *session) makeFit(ctx context.Context) error {
 			return err
 		}
 	}
-	if left, err := s.leftBehind(); err != nil || left != "" {
-		if err = errors.Join(err, s.forgetUnplugged(left)); err != nil {
+	left, err := s.leftBehind()
+	if err != nil {
+		return err
+	}
+	if left != "" {
+		if err := s.forgetUnplugged(left); err != nil {
 			return err
 		}
 		if err := s.judge(); err != nil {
