@@ -373,5 +373,8 @@ func (v *view) missing(f Facts) string {
 	if len(v.primaries) == 0 {
 		return fmt.Sprintf("of array %s only its clone is here (%s)", f.Conf.Name, names(v.clones))
 	}
+	if v.complete {
+		return fmt.Sprintf("array %s has all of its own disks (%s), but does not run", f.Conf.Name, names(v.primaries))
+	}
 	return fmt.Sprintf("of array %s not all of its own disks are here (only %s)", f.Conf.Name, names(v.primaries))
 }

@@ -266,3 +266,24 @@ func TestDoubtful(t *testing.T) {
 		}
 	}
 }
+
+// TestWaitSaysWhy: what is said to be missing is.
+func TestWaitSaysWhy(t *testing.T) {
+	p, q, c := on("p", 100, "01-"), on("q", 100, "01-"), on("c", 50, "012")
+	for in, test := range map[string]struct {
+		drives []Drive
+		want   string
+	}{
+		"":   {[]Drive{c}, "only its clone is here (c)"},
+		"p":  {[]Drive{p, c}, "not all of its own disks are here (only p)"},
+		"pq": {[]Drive{p, q, c}, "all of its own disks (p, q), but does not run"}, // one of them does not let it
+	} {
+		f := Facts{Drives: test.drives, In: map[string]bool{}, Conf: config.Array{Clones: []md.UUID{{3}}}, Waits: true}
+		for _, n := range in {
+			f.In[string(n)] = true
+		}
+		if got := Decide(f); got.Do != Wait || !strings.Contains(got.Why, test.want) {
+			t.Errorf("%q in the array: Decide() = %s, %q; want wait, %q", in, got.Do, got.Why, test.want)
+		}
+	}
+}
