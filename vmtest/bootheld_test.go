@@ -20,6 +20,7 @@ type badBoot struct {
 	bootCase
 	hidden  bool   // p1's superblock is one event behind that on p2, which does not list it: mdadm starts both, whatever there is
 	spoiled string // serial of a member whose bitmap is destroyed, so that md does not start it
+	deaf    bool   // the primaries' bitmaps cannot be read until the array is started
 	kept    string // serial of the member that must not be written
 	said    string // in the kernel's log
 }
@@ -81,6 +82,10 @@ var unstartable = []badBoot{
 		spoiled: "p2", kept: vm.CloneSerial, said: "alone: look at its other disks",
 	},
 	{
+		bootCase: bootCase{name: "an error that passes", state: "ended", disks: strings.Fields(last), data: "current", array: "01-", on: everySuite},
+		deaf:     true, kept: vm.CloneSerial, said: "failed to create bitmap (-5)",
+	},
+	{
 		bootCase: bootCase{
 			name: "one of two old disks, never without them", state: "ahead", disks: []string{"p1", vm.CloneSerial},
 			args: []string{"mdclone.wait=never"}, data: "newest", array: "--2", wrote: true, on: firstSuite,
@@ -122,6 +127,13 @@ func (c badBoot) run(t *testing.T, system string) {
 	if c.spoiled != "" {
 		noBitmap(t, disks[c.spoiled].Path)
 	}
+	primaries := []string{"p1", "p2"}
+	for _, serial := range primaries {
+		if d := disks[serial]; c.deaf {
+			s := readMember(t, d.Path).Super
+			disks[serial] = d.Unreadable(int64(s.SuperOffset) + int64(s.BitmapOffset))
+		}
+	}
 	before := super(t, disks[c.kept])
 	conf.Disks = nil
 	for _, serial := range c.disks {
@@ -140,6 +152,19 @@ func (c badBoot) run(t *testing.T, system string) {
 	for _, serial := range c.late {
 		if err := r.Attach(r.Context(), disks[serial]); err != nil {
 			t.Fatal(err)
+		}
+	}
+	if c.deaf {
+		if err := r.AwaitConsole(r.Context(), "mdclone: starting md"); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.AwaitReadErrors(r.Context(), disks["p1"], disks["p2"]); err != nil { // so that it fails once
+			t.Fatal(err)
+		}
+		for _, serial := range primaries {
+			if err := r.Readable(r.Context(), disks[serial]); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	r.Up()
