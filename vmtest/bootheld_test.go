@@ -20,6 +20,7 @@ type badBoot struct {
 	bootCase
 	hidden  bool   // p1's superblock is one event behind that on p2, which does not list it: mdadm starts both, whatever there is
 	spoiled string // serial of a member whose bitmap is destroyed, so that md does not start it
+	killed  bool   // the program is, once it has stopped the array
 	deaf    bool   // the primaries' bitmaps cannot be read until the array is started
 	kept    string // serial of the member that must not be written
 	said    string // in the kernel's log
@@ -43,6 +44,19 @@ var hiddenNewest = []badBoot{
 	{
 		bootCase: bootCase{name: "the clone does not start", state: "ahead", disks: strings.Fields(last), data: "current", array: "-1-|01-", on: everySuite},
 		hidden:   true, spoiled: vm.CloneSerial, kept: vm.CloneSerial, said: "is started from its own disks again",
+	},
+	{
+		bootCase: bootCase{
+			name: "the program is killed", state: "ahead", disks: strings.Fields(last), data: "newest", array: "--2", wrote: true, on: toolsOnly,
+		},
+		hidden: true, killed: true, kept: "p2", said: "array root was started from",
+	},
+	{
+		bootCase: bootCase{
+			name: "the clone does not start, the program is killed", state: "ahead", disks: strings.Fields(last), data: "current", array: "-1-|01-",
+			on: toolsOnly,
+		},
+		hidden: true, killed: true, spoiled: vm.CloneSerial, kept: vm.CloneSerial, said: "is started from its own disks again",
 	},
 }
 
@@ -140,7 +154,16 @@ func (c badBoot) run(t *testing.T, system string) {
 		conf.Disks = append(conf.Disks, disks[serial])
 	}
 	conf.Args = append(conf.Args, vm.LightArg)
+	if c.killed {
+		conf.Args = append(conf.Args, vm.ShellAt(system, "premount")...)
+	}
 	r := &rig{Machine: LaunchIn(t, l, conf)}
+	if c.killed {
+		typed := offline{r, disks}
+		typed.await(t, "(initramfs)")
+		typed.enter(t, killer("[ -e /run/mdclone/stopped-* ]"))
+		typed.enter(t, "exit")
+	}
 	if len(c.late) > 0 {
 		if c.await == "" {
 			c.await = waiting

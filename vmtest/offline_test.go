@@ -343,15 +343,17 @@ func (r offline) pullOut(t *testing.T) {
 	}
 }
 
-// killer kills it as soon as something is copied, but not those that it has started: they have another name.
-const killer = `(while :; do sleep 0.1; a=; read -r a 2>/dev/null </sys/block/md0/md/sync_action; [ "$a" != recover ] || break; done
+// killer kills the program once something is so, but not those that it has started: they have another name.
+func killer(once string) string {
+	return "(until " + once + `; do :; done
 	for p in /proc/[0-9]*; do c=; read -r c 2>/dev/null <$p/comm; [ "$c" != mdclone-early ] || kill -9 ${p#/proc/}; done) &`
+}
 
 // killed ends the program while it makes the clone, before it has released the array.
 func (r offline) killed(t *testing.T) {
 	r.limit(vm.CloneSerial, 8*mib)
 	r.await(t, "(initramfs)")
-	r.enter(t, killer)
+	r.enter(t, killer(`a=; read -r a 2>/dev/null </sys/block/md0/md/sync_action; [ "$a" = recover ]`))
 	r.enter(t, "exit")
 }
 

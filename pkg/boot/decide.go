@@ -27,6 +27,8 @@ type Facts struct {
 	Lifted map[md.UUID]bool
 	Broken map[md.UUID]bool // clones from which it could not be started
 	Dead   bool             // it could not be started from its own disks
+	// Stopped are kernel names of own disks that were in it when an earlier look stopped it, where it does not run since.
+	Stopped []string
 	// Waits says that this is a stage that may hold clones and wait: in the initramfs, after the devices of the first
 	// moment have been seen. Elsewhere only what is certain is done.
 	Waits bool
@@ -48,11 +50,12 @@ const (
 	Lift                   // from Clone: guard and claim are lifted for it alone
 	Tell                   // that it runs, but not from the newest copy
 	Retake                 // stop it, as nobody has used it, and lift Clone
+	Restart                // from what was in it when it was stopped
 )
 
 // String names the action.
 func (a Action) String() string {
-	return [...]string{"nothing", "wait", "start", "degraded", "lift", "tell", "retake"}[a]
+	return [...]string{"nothing", "wait", "start", "degraded", "lift", "tell", "retake", "restart"}[a]
 }
 
 // Decision is what to do with one array now.
@@ -80,7 +83,7 @@ func Decide(f Facts) Decision {
 	case v.old(f):
 		d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)
 	case running(f.State): // as it should
-	case v.ahead && !v.torn && (v.complete || f.Waits && f.Never && v.good != nil && !v.others(v.clone.Super)): // nobody to wait for
+	case v.ahead && !v.torn && (v.complete || len(f.Stopped) > 0 || f.Waits && f.Never && v.good != nil && !v.others(v.clone.Super)): // nobody to wait for
 		d.lift(*v.clone, v.whyAhead)
 	case v.complete && v.listed && v.good != nil && !v.ahead && !f.Dead:
 		// without a clone in its list mdadm starts it by itself, and two starters would race
@@ -93,6 +96,9 @@ func Decide(f Facts) Decision {
 		}
 	case f.Waits && f.Never && v.ahead:
 		d.Why = v.whyAhead + ", and boot-wait says never"
+	}
+	if d.Do == Nothing && f.Waits && len(f.Stopped) > 0 && !running(f.State) && !f.Dead {
+		d.Do, d.Why = Restart, "an earlier look had stopped it, and was left behind"
 	}
 	d.Claim = slices.DeleteFunc(d.Claim, func(c Drive) bool { return d.lifts() && c.Super.Device == d.Clone.Super.Device })
 	return d
@@ -173,7 +179,8 @@ func look(f Facts) view {
 			continue
 		}
 		v.clones = append(v.clones, d)
-		if f.Lifted[d.Super.Device] || f.In[d.Name] {
+		// one that was lifted and from which nothing runs is tried again: who lifted it was left behind
+		if f.In[d.Name] || f.Lifted[d.Super.Device] && (running(f.State) || f.Broken[d.Super.Device]) {
 			continue
 		}
 		v.unclaimed = append(v.unclaimed, d)

@@ -45,16 +45,17 @@ func TestDecide(t *testing.T) {
 	// beside the stage that waits, in time
 	const start, late, never, holds, held = "start stage", "late", "never", "start stage, holds", "held"
 	for name, test := range map[string]struct {
-		drives []Drive
-		in     string // kernel names of the members of the kernel's array
-		state  string // "" is inactive if there are members
-		when   string
-		lifted bool // the clone c
-		broken bool // likewise
-		dead   bool // the array does not start from its own disks
-		clones int  // configured; 0 means 1
-		want   Action
-		claim  string
+		drives  []Drive
+		in      string // kernel names of the members of the kernel's array
+		state   string // "" is inactive if there are members
+		when    string
+		lifted  bool   // the clone c
+		broken  bool   // likewise
+		dead    bool   // the array does not start from its own disks
+		stopped string // it was, with these in it
+		clones  int    // configured; 0 means 1
+		want    Action
+		claim   string
 	}{
 		"nothing of it here":                      {want: Nothing},
 		"primaries alone, mdadm has started it":   {drives: []Drive{p, q}, in: "pq", state: "clean", want: Nothing},
@@ -97,7 +98,8 @@ func TestDecide(t *testing.T) {
 		"a failed primary is not waited for":        {drives: []Drive{on("q", 100, "-12"), attached}, in: "q", want: Start, claim: "c"},
 		"alone":                                     {drives: []Drive{stale}, want: Wait, claim: "c"},
 		"alone, late":                               {drives: []Drive{stale}, when: late, want: Lift},
-		"alone, late, already lifted":               {drives: []Drive{stale}, when: late, lifted: true, want: Nothing},
+		"alone, late, a lift was left behind":       {drives: []Drive{stale}, when: late, lifted: true, want: Lift},
+		"alone, late, lifted in vain":               {drives: []Drive{stale}, when: late, lifted: true, broken: true, want: Nothing},
 		"alone, lifted and running":                 {drives: []Drive{stale}, in: "c", state: "clean", lifted: true, want: Nothing},
 		"alone, start stage":                        {drives: []Drive{stale}, when: start, want: Nothing},
 		"attached, unplugged, a primary never came": {drives: []Drive{pl}, in: "p", when: late, want: Degraded},
@@ -159,12 +161,13 @@ func TestDecide(t *testing.T) {
 		"two clones alone, a clock that stood still": {
 			drives: []Drive{on("c", 400, "--2-"), on("d", 300, "01-3")}, clones: 2, when: late, want: Lift, claim: "c",
 		},
-		"ahead":                       {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", want: Lift},
-		"ahead, start stage":          {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", when: start, want: Lift},
-		"ahead, never":                {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", when: never, want: Lift},
-		"ahead, a primary not here":   {drives: []Drive{pl, on("c", 104, "--2")}, in: "p", want: Wait, claim: "c"},
-		"ahead, a primary never came": {drives: []Drive{pl, on("c", 104, "--2")}, in: "p", when: late, want: Lift},
-		"ahead, the lift failed":      {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", lifted: true, want: Start},
+		"ahead":                         {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", want: Lift},
+		"ahead, start stage":            {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", when: start, want: Lift},
+		"ahead, never":                  {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", when: never, want: Lift},
+		"ahead, a primary not here":     {drives: []Drive{pl, on("c", 104, "--2")}, in: "p", want: Wait, claim: "c"},
+		"ahead, a primary never came":   {drives: []Drive{pl, on("c", 104, "--2")}, in: "p", when: late, want: Lift},
+		"ahead, a lift was left behind": {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", lifted: true, want: Lift},
+		"ahead, the lift failed":        {drives: []Drive{pl, ql, on("c", 104, "--2")}, in: "pq", lifted: true, broken: true, want: Start},
 		"ahead, mdadm was quicker": {
 			drives: []Drive{pl, on("q", 101, "-12"), on("c", 104, "--2")}, in: "pq", state: "read-auto", want: Tell, claim: "c",
 		},
@@ -201,6 +204,13 @@ func TestDecide(t *testing.T) {
 		},
 		"its own disks do not start":           {drives: []Drive{p, stale}, in: "p", dead: true, want: Wait, claim: "c"},
 		"none of its own disks starts":         {drives: []Drive{p, q, stale}, in: "pq", dead: true, when: late, want: Lift},
+		"stopped for the clone":                {drives: []Drive{pl, ql, on("c", 104, "--2")}, stopped: "pq", want: Lift},
+		"stopped, from the clone in vain":      {drives: []Drive{pl, ql, on("c", 104, "--2")}, stopped: "pq", when: late, lifted: true, broken: true, want: Restart},
+		"stopped, the clone has gone":          {drives: []Drive{pl, ql}, stopped: "pq", want: Restart},
+		"stopped, half put back":               {drives: []Drive{pl, ql}, in: "p", stopped: "pq", want: Restart},
+		"stopped, not yet for this stage":      {drives: []Drive{pl, ql}, stopped: "pq", when: start, want: Nothing},
+		"stopped, runs again":                  {drives: []Drive{p, q}, in: "pq", state: "clean", stopped: "pq", want: Nothing},
+		"stopped, in vain":                     {drives: []Drive{p, q}, stopped: "pq", dead: true, want: Nothing},
 		"neither starts":                       {drives: []Drive{p, q, stale}, in: "pq", dead: true, broken: true, when: late, want: Nothing, claim: "c"},
 		"rollback cut":                         {drives: []Drive{on("p", 100, "012~"), on("q", 100, "012~"), attached}, in: "pq", want: Lift},
 		"rollback cut, start stage":            {drives: []Drive{on("p", 100, "012~"), on("q", 100, "012~"), attached}, in: "pq", when: start, want: Lift},
@@ -224,6 +234,9 @@ func TestDecide(t *testing.T) {
 		}
 		if test.lifted {
 			f.Lifted[md.UUID{3}] = true
+		}
+		for _, n := range test.stopped {
+			f.Stopped = append(f.Stopped, string(n))
 		}
 		f.Dead, f.Broken = test.dead, map[md.UUID]bool{{3}: test.broken}
 		got := Decide(f)

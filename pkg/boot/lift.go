@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"mdclone/pkg/config"
@@ -27,10 +24,10 @@ const brokenMark = "broken-"
 // errAgain is that of a look after which another one may find what to do.
 var errAgain = errors.New("it is looked at once more")
 
-// lift starts the array from the clone. members are those that are, or were, in it by now. Where the array cannot be started
+// lift starts the array from the clone. Where the array cannot be started
 // from the clone they are put back, and the clone is kept out of them; if there are none it is left without guard and claim, for
 // the distribution's own last resort.
-func (b *Boot) lift(ctx context.Context, f Facts, d Decision, members []string) error {
+func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 	u := d.Clone.Super.Device
 	b.Log.Infof("starting array %s from its clone %s (%s), as %s", f.Conf.Name, d.Clone.Name, u, d.Why)
 	// in that order: where the drop gets stuck, the next try must not take it for lifted
@@ -49,7 +46,7 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision, members []string) 
 	}
 	if failed != nil { // a fresher one that is being rebuilt, in the array, keeps md from starting it
 		b.Log.Infof("%s does not start: %v; once more, from the clone alone", f.Conf.Name, failed)
-		if failed = b.stopLeft(ctx, f); failed == nil {
+		if failed = b.stopLeft(ctx, f, d.Why); failed == nil {
 			failed = b.startFrom(ctx, f, d.Clone)
 		}
 	}
@@ -61,13 +58,10 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision, members []string) 
 	}
 	b.failed(fmt.Errorf("array %s cannot be started from its clone: %w", f.Conf.Name, failed))
 	// md takes no more disks into an array that it could not start (drivers/md/md.c, md_add_new_disk, Linux 6.12)
-	errs = append(errs, b.mark(brokenMark+u.Dashed(), ""), b.stopLeft(ctx, f))
-	if len(members) > 0 {
+	errs = append(errs, b.mark(brokenMark+u.Dashed(), ""), b.stopLeft(ctx, f, d.Why))
+	if members := f.members(); len(members) > 0 {
 		// nothing is to let the newest copy into an array of old ones, which would be copied over it
-		errs = append(errs, b.guard(f.Conf, d.Clone))
-		b.failed(fmt.Errorf("array %s is started from its own disks again", f.Conf.Name))
-		errs = append(errs, b.putBack(ctx, f, members), b.motd("ARRAY %s MAY RUN FROM OLD DISKS: it could not be started from its clone "+
-			"(%s),\nthough %s.\n", f.Conf.Name, md.NodePath(d.Clone.Name), d.Why))
+		errs = append(errs, b.guard(f.Conf, d.Clone), b.fallBack(ctx, f, members, d.Why))
 	}
 	return errors.Join(errs...)
 }
@@ -100,7 +94,7 @@ func (b *Boot) startOwn(ctx context.Context, f Facts, array md.Array) error {
 			continue
 		}
 		b.Log.Infof("%s does not start: %v; once more, from %s alone", f.Conf.Name, failed, p.Name)
-		failed = b.stopLeft(ctx, f)
+		failed = b.stopLeft(ctx, f, "")
 		if failed == nil {
 			failed = b.startFrom(ctx, f, p)
 		}
@@ -109,8 +103,8 @@ func (b *Boot) startOwn(ctx context.Context, f Facts, array md.Array) error {
 			return nil
 		}
 	}
-	members := slices.Sorted(maps.Keys(f.In))
-	if err := b.stopLeft(ctx, f); err != nil {
+	members := f.members()
+	if err := b.stopLeft(ctx, f, ""); err != nil {
 		return errors.Join(failed, err)
 	}
 	if err := b.putBack(ctx, f, members); err == nil {
@@ -146,15 +140,6 @@ func (b *Boot) startFrom(ctx context.Context, f Facts, drive Drive) error {
 	return nil
 }
 
-// stopLeft stops what is left of an array that does not run.
-func (b *Boot) stopLeft(ctx context.Context, f Facts) error {
-	now, array, err := b.facts(f.Conf, found(f.Drives))
-	if err != nil || array.Name == "" || running(now.State) {
-		return err
-	}
-	return stop(ctx, array)
-}
-
 // found are drives as a look at all of them finds them.
 func found(drives []Drive) (out []md.Found) {
 	for _, d := range drives {
@@ -166,38 +151,13 @@ func found(drives []Drive) (out []md.Found) {
 // retake stops an array that runs from old disks, which nobody has used, and starts it from the clone; from those disks again
 // where that fails, as there would be no root file system.
 func (b *Boot) retake(ctx context.Context, f Facts, array md.Array, d Decision) error {
-	if err := stop(ctx, array); err != nil {
+	if err := b.stopFor(ctx, f, array, f.In, d.Why); err != nil {
 		b.busy[f.Conf.UUID] = true
 		b.runsFromOld(f.Conf, d)
 		return err
 	}
 	b.Log.Warnf("%s, which mdadm had started from disks of array %s that are not its newest copy, is stopped", array.Name, f.Conf.Name)
-	return b.lift(ctx, f, d, slices.Sorted(maps.Keys(f.In)))
-}
-
-// putBack starts an array from members that were in it.
-func (b *Boot) putBack(ctx context.Context, f Facts, members []string) error {
-	var errs []error
-	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
-	defer cancel()
-	for _, name := range members { // not yet --run: the first one need not be the freshest
-		out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(name))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", name, err, out))
-		}
-	}
-	now, array, err := b.facts(f.Conf, found(f.Drives))
-	switch {
-	case err != nil:
-	case array.Name == "":
-		err = fmt.Errorf("none of %s is in an array", strings.Join(members, ", "))
-	case !running(now.State):
-		err = start(array)
-	}
-	if err == nil { // whatever mdadm said of it
-		return nil
-	}
-	return errors.Join(append(errs, err)...)
+	return b.lift(ctx, f, d)
 }
 
 // runsFromOld says that an array does, and what can be done.

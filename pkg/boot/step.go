@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"time"
 
@@ -117,9 +116,12 @@ func (b *Boot) carryOut(ctx context.Context, f Facts, array md.Array, d Decision
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
 		errs = append(errs, b.startOwn(ctx, f, array))
 	case Lift:
-		errs = append(errs, b.lift(ctx, f, d, slices.Sorted(maps.Keys(f.In))))
+		errs = append(errs, b.lift(ctx, f, d))
 	case Retake:
 		errs = append(errs, b.retake(ctx, f, array, d))
+	case Restart:
+		b.Log.Infof("starting array %s: %s", conf.Name, d.Why)
+		errs = append(errs, b.restart(ctx, f))
 	case Tell:
 		if b.stage == stageWait {
 			b.runsFromOld(conf, d)
@@ -129,7 +131,7 @@ func (b *Boot) carryOut(ctx context.Context, f Facts, array md.Array, d Decision
 			b.once("array %s is not started: %s", conf.Name, d.Why)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.runsAgain(f))...)
 }
 
 // deadMark is followed by the UUID of an array that could not be started from its own disks: that is tried once.
@@ -248,6 +250,8 @@ func (b *Boot) facts(conf config.Array, found []md.Found) (Facts, md.Array, erro
 	for _, u := range conf.Clones {
 		f.Lifted[u], f.Broken[u] = exists(b.file(liftMark+u.Dashed())), exists(b.file(brokenMark+u.Dashed()))
 	}
+	_, stopped := b.stopped(conf)
+	f.Stopped = f.own(func(name string) bool { return slices.Contains(stopped, name) })
 	arrays, err := md.Arrays(b.FS)
 	if err != nil {
 		return f, md.Array{}, err

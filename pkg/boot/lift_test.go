@@ -1,0 +1,108 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+)
+
+// TestLiftFails: the clone is left without guard, for the distribution's own last resort, and is not tried again. Beside the
+// array's own disks it stays guarded.
+func TestLiftFails(t *testing.T) {
+	b, log := fake(t, "quiet")
+	b.Run = func(context.Context, string, ...string) (string, error) {
+		return "mdadm: no", errors.New("exit status 1")
+	}
+	clone := md.UUID{3}
+	d := Decision{Do: Lift, Clone: Drive{"vdz", &md.Superblock{Device: clone}}, Why: "it is a test"}
+	conf := config.Array{Name: "root", UUID: md.UUID{1}, Clones: []md.UUID{clone}}
+	if err := b.mark(doubted+conf.UUID.Dashed(), ""); err != nil {
+		t.Fatal(err)
+	}
+	f := Facts{Conf: conf, Drives: []Drive{d.Clone}}
+	err := b.carryOut(t.Context(), f, md.Array{}, d)
+	if text := log.String(); err != nil || !strings.Contains(text, "mdadm: no") || !strings.Contains(text, "in no array") {
+		t.Errorf("lift() = %v, %q; want what mdadm says, and that there is no array", err, text)
+	}
+	if !exists(b.file(liftMark+clone.Dashed())) || b.holds(conf) {
+		t.Error("the guard is not lifted, or what is on the array is held")
+	}
+	if exists(filepath.Join(b.Root, "run/motd.d/mdclone")) || strings.Contains(log.String(), "runs from its clone") {
+		t.Errorf("it is said that the machine runs from its clone: %q", log)
+	}
+	if f, _, err := b.facts(conf, nil); err != nil || !f.Broken[clone] {
+		t.Errorf("facts() = %+v, %v; want the clone known not to start", f, err)
+	}
+	f.In = map[string]bool{"vda": true}
+	err = b.lift(t.Context(), f, d)
+	if exists(b.file(liftMark+clone.Dashed())) || err == nil || !strings.Contains(err.Error(), "hold the clone /dev/vdz") {
+		t.Errorf("lift() = %v; want it guarded beside the array's own disks, and an attempt to hold it", err)
+	}
+}
+
+// TestRetakeFails: an array that cannot be stopped runs on; what a person can do is said, and it is not tried at every look.
+func TestRetakeFails(t *testing.T) {
+	b, log := fake(t, "quiet")
+	array := md.Array{FS: b.FS, Name: "none-such"}
+	path := b.FS.Path(array.Attr("array_state"))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("clean\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	conf := config.Array{Name: "root", UUID: md.UUID{1}, Clones: []md.UUID{{3}}}
+	d := Decision{Do: Retake, Clone: Drive{"vdz", &md.Superblock{Device: md.UUID{3}}}, Why: "it is a test"}
+	if err := b.retake(t.Context(), Facts{Conf: conf}, array, d); err == nil || !b.busy[conf.UUID] {
+		t.Errorf("retake() = %v, busy %v; want an error, and no other try", err, b.busy)
+	}
+	if !strings.Contains(log.String(), "turn the machine off, unplug its own disks") || exists(b.file(liftMark+md.UUID{3}.Dashed())) {
+		t.Errorf("says %q; want what to do, and the clone guarded still", log)
+	}
+}
+
+// TestRestart: what was stopped for its clone by a stage that was left behind then is started from its own disks by the next one.
+func TestRestart(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	var ran []string
+	b.Run = func(_ context.Context, name string, args ...string) (string, error) {
+		ran = append(ran, name+" "+strings.Join(args, " "))
+		return "", nil
+	}
+	array := md.Array{FS: b.FS, Name: "none-such"}
+	path := b.FS.Path(array.Attr("array_state"))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("clean\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	conf := config.Array{Name: "root", UUID: md.UUID{1}, Clones: []md.UUID{{3}}}
+	own := Drive{"vda", &md.Superblock{Array: conf.UUID, Device: md.UUID{2}}}
+	d := Decision{Do: Retake, Clone: Drive{"vdz", &md.Superblock{Array: conf.UUID, Device: md.UUID{3}}}, Why: "it is a test"}
+	f := Facts{Conf: conf, Drives: []Drive{own, d.Clone}, In: map[string]bool{"vda": true}, State: "clean"}
+	if err := b.carryOut(t.Context(), f, array, d); err == nil { // it goes no further than the stop
+		t.Fatal("there is nothing to stop, but that is no error")
+	}
+	if err := os.RemoveAll(b.FS.Path("block")); err != nil {
+		t.Fatal(err)
+	}
+	later, _, err := b.facts(conf, found([]Drive{own}))
+	if later.Waits = true; err != nil || strings.Join(later.Stopped, " ") != "vda" {
+		t.Fatalf("facts() = %+v, %v; want vda stopped", later, err)
+	}
+	d = Decide(later)
+	err = b.carryOut(t.Context(), later, md.Array{}, d)
+	if want := "/sbin/mdadm --incremental /dev/vda"; d.Do != Restart || strings.Join(ran, "; ") != want {
+		t.Errorf("%s runs %q; want %s", d.Do, ran, want)
+	}
+	if err == nil { // as mdadm has done nothing
+		t.Error("the array does not run, but that is no error")
+	}
+	if text, _ := os.ReadFile(filepath.Join(b.Root, "run/motd.d/mdclone")); !strings.Contains(string(text), "OLD DISKS: it could not be started") {
+		t.Errorf("login says %q; want what it may run from, and why", text)
+	}
+	if _, left := b.stopped(conf); len(left) != 1 {
+		t.Error("it is taken for running again")
+	}
+}
