@@ -10,15 +10,22 @@ import (
 )
 
 // TestTwoArrays: /boot and root on two arrays, each with its partition of the one clone drive. One command does both and
-// says once that the drive may be unplugged.
+// says once that the drive may be unplugged. A third array has no clone.
 func TestTwoArrays(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "bookworm", 3)
-	r.Script(`for d in vda vdb vdc; do printf ',60M,L\n,80M,L\n' | sfdisk -q --label gpt /dev/$d; done
+	r.Script(`for d in vda vdb vdc; do printf ',60M,L\n,80M,L\n,20M,L\n' | sfdisk -q --label gpt /dev/$d; done
 		mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --assume-clean --bitmap=internal --bitmap-chunk=1M /dev/vda1 /dev/vdb1
-		mdadm --create /dev/md1 --run --level=1 --raid-devices=2 --assume-clean --bitmap=internal --bitmap-chunk=1M /dev/vda2 /dev/vdb2`)
+		mdadm --create /dev/md1 --run --level=1 --raid-devices=2 --assume-clean --bitmap=internal --bitmap-chunk=1M /dev/vda2 /dev/vdb2
+		mdadm --create /dev/md2 --run --level=1 --raid-devices=2 --assume-clean /dev/vda3 /dev/vdb3`)
 	r.early(0, "adopt", "/dev/md0", "/dev/vdc1", "--name", "boot")
+	r.untouched(func() { code(t, r.account(2, "adopt", "/dev/md1", "/dev/vdc2", "--name", "boot"), "name-taken") })
 	r.early(0, "adopt", "/dev/md1", "/dev/vdc2", "--name", "root")
+	// a third one, without a clone, has the name that the kernel gave another this time
+	r.Script("mdadm --detail --export /dev/md2 | sed -n 's/^MD_UUID=/array = /p' >/etc/mdclone/md0.conf")
+	if got := r.early(2, "status", "md0"); !strings.Contains(got.Stderr, "give /dev/md0") {
+		t.Errorf("status of an ambiguous name says %q; want how to name one", got.Stderr)
+	}
 	if out := r.early(0, "detach", "boot").Stdout; !strings.Contains(out, "not safe to unplug") {
 		t.Errorf("detach of one of two arrays says %q; want that the drive is still in use", out)
 	}
@@ -49,11 +56,14 @@ func TestTwoArrays(t *testing.T) {
 	if got := read[struct{ Result string }](r, r.early(3, "backup", "--json").Stdout); got.Result != "refused" {
 		t.Errorf("backup with one array refused: %+v; want the worst, refused", got)
 	}
+	if got := r.Try("sh", "-c", "mdclone-early backup >/dev/full"); got.Code != 3 || !strings.Contains(got.Stderr, "bitmap") {
+		t.Errorf("backup that cannot be reported: exit code %d, %q; want 3, and why", got.Code, got.Stderr)
+	}
 	// as a boot does it that is asked for again, after the other was made
 	if only := r.account(0, "backup", "--only", got.Arrays[1].Clone.String()); only.Array != "root" || only.Result != "done" {
 		t.Errorf("backup of one array's clone only: %+v; want that one's account, done", only)
 	}
-	if s := read[clone.Status](r, r.early(0, "status", "--json").Stdout); len(s.Arrays) != 2 {
-		t.Errorf("status shows %d arrays; want 2", len(s.Arrays))
+	if s := read[clone.Status](r, r.early(0, "status", "--json").Stdout); len(s.Arrays) != 3 {
+		t.Errorf("status shows %d arrays; want 3", len(s.Arrays))
 	}
 }

@@ -147,6 +147,9 @@ func (c *cycleOptions) each(args []string, err error, unplug bool, do func(conte
 	if c.only != nil {
 		targets = slices.DeleteFunc(targets, func(t *clone.Target) bool { return !slices.ContainsFunc(c.only, t.Conf.HasClone) })
 	}
+	if c.Args.Array == "" && c.Clone == "" {
+		targets = withClones(targets)
+	}
 	results, errs := clone.RunAll(c.ctx, targets, do)
 	worst, done := report.Done, 0
 	for _, e := range errs {
@@ -169,8 +172,11 @@ func (c *cycleOptions) each(args []string, err error, unplug bool, do func(conte
 	if len(results) == 1 && len(targets) == 1 {
 		out = results[0]
 	}
-	if e := c.print(out, text); e != nil {
-		return e
+	if e := c.print(out, text); e != nil { // what came of the clones counts for more
+		all = errors.Join(all, e)
+		if worst == report.Done {
+			worst = report.Failed
+		}
 	}
 	if all == nil {
 		return nil
@@ -179,6 +185,14 @@ func (c *cycleOptions) each(args []string, err error, unplug bool, do func(conte
 		c.env.Log.Infof("%d of %d arrays are done", done, len(targets))
 	}
 	return report.WithCode(worst, all)
+}
+
+// withClones are those that have one, if any has: the others are configured for their limits alone.
+func withClones(targets []*clone.Target) []*clone.Target {
+	if some := slices.DeleteFunc(slices.Clone(targets), func(t *clone.Target) bool { return len(t.Conf.Clones) == 0 }); len(some) > 0 {
+		return some
+	}
+	return targets
 }
 
 // unplugging says, once for all arrays, that the drives may be unplugged, or what still uses one of them.

@@ -39,9 +39,10 @@ func ChunkFor(size uint64) uint64 {
 // adoption is one run of adopt.
 type adoption struct {
 	*session
-	opts  AdoptOptions
-	facts Facts
-	added bool // the drive was given to the array by this run
+	opts   AdoptOptions
+	facts  Facts
+	called string // name of the configuration
+	added  bool   // the drive was given to the array by this run
 }
 
 // Adopt makes a drive a clone of the array: bitmap, slot, record, first full copy. It stays attached.
@@ -60,7 +61,7 @@ func (t *Target) Adopt(ctx context.Context, path string, opts AdoptOptions) (*Re
 	s.result.Array = t.Conf.Name
 	s.result.Seconds.Total = s.since(start)
 	s.result.Result, s.result.Reasons = report.CodeOf(err).Result(), report.ReasonsOf(err)
-	if report.CodeOf(err) != report.Refused {
+	if code := report.CodeOf(err); code != report.Refused && code != report.Usage {
 		if e := t.env.remember(s.result, start); e != nil {
 			t.env.Log.Warnf("history: %v", e)
 		}
@@ -312,9 +313,9 @@ func (a *adoption) register() error {
 
 // configure writes NAME.conf.
 func (a *adoption) configure(s *md.Superblock) error {
-	c := a.Conf
+	c, save := a.Conf, config.Array.Save
 	if !a.Configured {
-		c.Name = nameFor(a.opts.Name, s.ArrayName, a.Array.Name)
+		c.Name, save = a.called, config.Array.Create
 	}
 	// a first copy that was cut leaves an identity that nothing carries any more
 	c.Clones = slices.DeleteFunc(slices.Clone(c.Clones), func(u md.UUID) bool {
@@ -330,20 +331,7 @@ func (a *adoption) configure(s *md.Superblock) error {
 		a.env.Log.Warnf("metadata 1.0: the clone can be mounted without md and nothing tells; every cycle compares all of it")
 	}
 	a.Conf, a.Configured = c, true
-	return c.Save(a.env.Root)
-}
-
-// nameFor is the configuration's name: the one asked for, the array's own without its host, or the kernel's.
-func nameFor(asked, own, kernel string) string {
-	if _, after, ok := strings.Cut(own, ":"); ok {
-		own = after
-	}
-	for _, n := range []string{asked, own} {
-		if n != "" && config.CheckName(n) == nil && strings.Trim(n, "0123456789") != "" {
-			return n
-		}
-	}
-	return kernel
+	return save(c, a.env.Root)
 }
 
 // finishAdoption puts everything back. A first copy that was cut is taken out: md cannot resume it. So is a drive that failed.

@@ -171,15 +171,24 @@ func TestChunkFor(t *testing.T) {
 }
 
 func TestNameFor(t *testing.T) {
-	for _, test := range []struct{ asked, own, kernel, want string }{
-		{"", "box:root", "md127", "root"},
-		{"mine", "box:root", "md127", "mine"},
-		{"", "box:0", "md0", "md0"},
-		{"", "", "md0", "md0"},
-		{"", "box:../etc", "md0", "md0"},
+	taken := map[string]md.UUID{"data": {9}, "md1": {9}}
+	for _, test := range []struct{ asked, own, kernel, want, code string }{
+		{"", "box:root", "md127", "root", ""},
+		{"mine", "box:root", "md127", "mine", ""},
+		{"42", "box:root", "md127", "42", ""},
+		{"md127", "box:root", "md127", "md127", ""},
+		{"md3", "box:root", "md127", "", "usage"},
+		{"data", "box:root", "md127", "", "name-taken"},
+		{"", "box:0", "md0", "md0", ""},
+		{"", "", "md0", "md0", ""},
+		{"", "box:../etc", "md0", "md0", ""},
+		{"", "box:data", "md0", "md0", ""},
+		{"", "box:md3", "md0", "md0", ""},
+		{"", "box:data", "md1", "array-abcd0000", ""},
 	} {
-		if got := nameFor(test.asked, test.own, test.kernel); got != test.want {
-			t.Errorf("nameFor(%q, %q, %q) = %q; want %q", test.asked, test.own, test.kernel, got, test.want)
+		got, err := nameFor(test.asked, test.own, test.kernel, md.UUID{0xab, 0xcd}, taken)
+		if got != test.want || reasonCode(err) != test.code {
+			t.Errorf("nameFor(%q, %q, %q) = %q, %v; want %q, %q", test.asked, test.own, test.kernel, got, err, test.want, test.code)
 		}
 	}
 }

@@ -39,6 +39,9 @@ func (a *adoption) examine(path string) error {
 	if v, ok := tooSmall(f, f.Primaries[0].Super.DataOffset); ok {
 		return refused(v)
 	}
+	if a.called, err = a.name(); err != nil {
+		return err
+	}
 	if a.attached() {
 		return a.examineMember()
 	}

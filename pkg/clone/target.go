@@ -51,6 +51,12 @@ func (e *Env) target(which string, confs []config.Array, arrays map[md.UUID]md.A
 		if c.Name != which && (err != nil || u != c.UUID) {
 			continue
 		}
+		for u, a := range arrays {
+			if a.Name == which && u != c.UUID {
+				return nil, report.Fail(report.Usage, "ambiguous", "%s is what the kernel calls array %s, and the name of %s's configuration", which, u, c.UUID).
+					Hint("give /dev/%s, or the UUID", which)
+			}
+		}
 		a, ok := arrays[c.UUID]
 		if !ok {
 			return nil, e.notRunning(c)

@@ -298,14 +298,43 @@ func (a Array) Text() []byte {
 	return b.Bytes()
 }
 
-// Save writes NAME.conf below root, atomically.
+// Save writes NAME.conf below root, atomically. One that is there keeps its mode.
 func (a Array) Save(root string) error {
+	return a.write(root, (*renameio.PendingFile).CloseAtomicallyReplace)
+}
+
+// Create is Save for an array that has none yet: a file that is there is left alone, and the error is fs.ErrExist.
+func (a Array) Create(root string) error {
+	return a.write(root, func(f *renameio.PendingFile) error {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		err := os.Link(f.Name(), filepath.Join(root, Dir, a.Name+".conf"))
+		if errors.Is(err, fs.ErrPermission) { // a file system without links
+			return f.CloseAtomicallyReplace()
+		}
+		return err
+	})
+}
+
+// write makes the file, whatever the umask: every user may read what is configured.
+func (a Array) write(root string, place func(*renameio.PendingFile) error) error {
 	if err := CheckName(a.Name); err != nil {
 		return err
 	}
 	dir := filepath.Join(root, Dir)
-	if err := os.MkdirAll(dir, fs.FileMode(0o755)); err != nil {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+			return err
+		}
+	}
+	f, err := renameio.NewPendingFile(filepath.Join(dir, a.Name+".conf"), renameio.WithTempDir(dir), renameio.WithPermissions(0o644),
+		renameio.WithExistingPermissions(), renameio.IgnoreUmask())
+	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(filepath.Join(dir, a.Name+".conf"), a.Text(), 0o644)
+	if _, err = f.Write(a.Text()); err == nil {
+		err = place(f)
+	}
+	return errors.Join(err, f.Cleanup())
 }

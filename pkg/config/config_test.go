@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -216,4 +217,57 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Parse(Text()) (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestSaveAgain: every user may read a new file, an old one keeps its mode, and another array's is not replaced by a new one.
+func TestSaveAgain(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	root := filepath.Join(t.TempDir(), "[1]")
+	u1, _ := md.ParseUUID(uuid1)
+	a := Array{Name: "root", UUID: u1, Verify: VerifyChanged}
+	file := filepath.Join(root, Dir, "root.conf")
+	has := func(when, path string, want os.FileMode) {
+		t.Helper()
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %s is %v, %v; want mode %o", when, path, info, err, want)
+		}
+	}
+	if err := a.Create(root); err != nil {
+		t.Fatal(err)
+	}
+	has("created", filepath.Dir(file), 0o755)
+	has("created", file, 0o644)
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.Verify = VerifyFull
+	if err := a.Save(root); err != nil {
+		t.Fatal(err)
+	}
+	has("saved", file, 0o600)
+	if err := (Array{Name: "root", Verify: VerifyNone}).Create(root); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Create() of what is there = %v; want that it is", err)
+	}
+	for _, name := range []string{".#root.conf", ".x.conf"} { // an editor's
+		if err := os.Symlink("nobody@box.1:2", filepath.Join(root, Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := Load(root); err != nil || len(got) != 1 || got[0].Verify != VerifyFull {
+		t.Errorf("Load() = %+v, %v; want what was saved", got, err)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(file)); len(left) != 3 {
+		t.Errorf("there is %v; want nothing left behind", left)
+	}
+}
+
+// TestLoadTellsWhy: what cannot be looked at is not nothing.
+func TestLoadTellsWhy(t *testing.T) {
+	root := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "etc"), 0o755), os.WriteFile(filepath.Join(root, Dir), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Load(root); err == nil {
+		t.Errorf("Load() of no directory = %v; want an error", got)
+	}
 }

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,11 +15,16 @@ import (
 // What is wrong is in errs; of a file that cannot be read as a whole it takes which array and clones it names, if that is
 // certain, and of two for one array the first, with the clones of both.
 func LoadEach(root string) (all []Array, errs []error) {
-	names, err := filepath.Glob(filepath.Join(root, Dir, "*.conf"))
-	if err != nil {
+	dir := filepath.Join(root, Dir)
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, []error{err}
 	}
-	for _, name := range names {
+	for _, f := range files {
+		name := filepath.Join(dir, f.Name())
+		if !strings.HasSuffix(name, ".conf") || strings.HasPrefix(f.Name(), ".") { // an editor's, or a file in the making
+			continue
+		}
 		a, ok, err := load(name)
 		if err != nil {
 			errs = append(errs, err)
