@@ -2,7 +2,6 @@ package clone
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"mdclone/pkg/config"
@@ -10,8 +9,12 @@ import (
 	"mdclone/pkg/report"
 )
 
-// kernelName is what the kernel calls an array. It may be another array's at the next start.
-var kernelName = regexp.MustCompile(`^md(_d)?[0-9]+$`)
+// kernelName tells whether n is what the kernel calls an array, and may call another one at the next start: md0, md_d0.
+func kernelName(n string) bool {
+	number, ok := strings.CutPrefix(n, "md")
+	number = strings.TrimPrefix(number, "_d")
+	return ok && number != "" && strings.Trim(number, "0123456789") == ""
+}
 
 // name finds the name of the configuration that the array is to get. What another array has is never replaced.
 func (a *adoption) name() (string, error) {
@@ -31,7 +34,7 @@ func (a *adoption) name() (string, error) {
 
 // nameFor is a configuration's name: the one asked for, the array's own without its host, the kernel's, or a part of its UUID.
 func nameFor(asked, own, kernel string, array md.UUID, taken map[string]md.UUID) (string, error) {
-	others := func(n string) bool { return n != kernel && kernelName.MatchString(n) }
+	others := func(n string) bool { return n != kernel && kernelName(n) }
 	if other, ok := taken[asked]; ok {
 		return "", report.Fail(report.Usage, "name-taken", "--name: %s.conf is the configuration of array %s", asked, other).
 			Hint("give another name")
