@@ -26,6 +26,7 @@ func TestTwoArrays(t *testing.T) {
 	if got := r.early(2, "status", "md0"); !strings.Contains(got.Stderr, "give /dev/md0") {
 		t.Errorf("status of an ambiguous name says %q; want how to name one", got.Stderr)
 	}
+	r.besideTrouble(t)
 	if out := r.early(0, "detach", "boot").Stdout; !strings.Contains(out, "not safe to unplug") {
 		t.Errorf("detach of one of two arrays says %q; want that the drive is still in use", out)
 	}
@@ -66,4 +67,23 @@ func TestTwoArrays(t *testing.T) {
 	if s := read[clone.Status](r, r.early(0, "status", "--json").Stdout); len(s.Arrays) != 3 {
 		t.Errorf("status shows %d arrays; want 3", len(s.Arrays))
 	}
+}
+
+// besideTrouble: a bad file is no matter of the arrays that others configure, and a disk that hangs none of those that it is not in.
+func (r *rig) besideTrouble(t *testing.T) {
+	r.Script(`echo nonsense >/etc/mdclone/bad.conf
+		echo "0 $(blockdev --getsz /dev/vdc3) linear /dev/vdc3 0" | dmsetup create hangs
+		mdadm --create /dev/md9 --run --level=1 --raid-devices=2 --metadata=1.2 /dev/mapper/hangs missing
+		dmsetup suspend hangs`)
+	got := r.Try("timeout", "20", "mdclone-early", "pin", "--export", "/dev/md0")
+	if strings.TrimSpace(got.Stdout) != "MDCLONE_PIN=ok" || !strings.Contains(got.Stderr, "bad.conf") {
+		t.Errorf("pin beside a bad file: exit code %d, %q, %q; want it pinned, and that file named", got.Code, got.Stdout, got.Stderr)
+	}
+	r.Script("rm /etc/mdclone/bad.conf")
+	for _, command := range []string{"status root", "status /dev/md1", "status"} {
+		if got := r.Try("sh", "-c", "timeout 20 mdclone-early "+command); got.Code != 0 {
+			t.Errorf("%s beside a disk that hangs: exit code %d, %q", command, got.Code, got.Stderr)
+		}
+	}
+	r.Script("dmsetup resume hangs; mdadm --stop /dev/md9; dmsetup remove hangs")
 }

@@ -114,8 +114,8 @@ func (s *session) doubtOthers(b *md.Bitmap) error {
 			continue
 		}
 		x, err := s.env.entry(u)
-		if err != nil {
-			return err
+		if err != nil { // without it all of that one is compared anyway
+			s.env.Log.Warnf("%v", err)
 		}
 		if x == nil || x.Attached || x.Doubt != "" {
 			continue

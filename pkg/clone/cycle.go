@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -409,12 +410,20 @@ func (e *Env) addHistory(lines []byte) error {
 	if err := os.MkdirAll(e.VarDir(), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(e.VarDir(), config.HistoryFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(e.VarDir(), config.HistoryFile), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(lines)
-	return errors.Join(err, f.Close())
+	end, err := f.Seek(0, io.SeekEnd)
+	if last := []byte{'\n'}; err == nil && end > 0 {
+		if _, err = f.ReadAt(last, end-1); last[0] != '\n' { // a full disk, or a power cut: it costs that line, not the next too
+			lines = append([]byte{'\n'}, lines...)
+		}
+	}
+	if err == nil {
+		_, err = f.Write(lines)
+	}
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // Summary is the account for a person, one line.

@@ -124,23 +124,26 @@ func (t *Target) Facts(d Drive) (Facts, error) {
 	if f.Policy, err = e.readdPolicy(); err != nil {
 		return Facts{}, err
 	}
-	f.OtherClones, err = t.otherClones(u)
-	return f, err
+	f.OtherClones = t.otherClones(u)
+	return f, nil
 }
 
 // otherClones counts the recorded clones besides u. One whose first copy was never finished rests on nothing.
-func (t *Target) otherClones(u md.UUID) (int, error) {
+func (t *Target) otherClones(u md.UUID) int {
 	n := 0
 	for _, c := range t.Conf.Clones {
-		x, err := t.env.entry(c)
-		if err != nil {
-			return 0, err
+		if c == u {
+			continue
 		}
-		if c != u && (x == nil || x.FirstCopy) {
+		x, err := t.env.entry(c)
+		if err != nil { // what one of them is known by is no matter of another's
+			t.env.Log.Warnf("%v", err)
+		}
+		if x == nil || x.FirstCopy {
 			n++
 		}
 	}
-	return n, nil
+	return n
 }
 
 func (t *Target) driveFacts(f *Facts, d Drive) error {

@@ -67,25 +67,22 @@ func (t *Target) keepPinned() {
 }
 
 // Under lists the configured arrays that a block device is, or is stacked on. For a device that is none of ours it is
-// empty.
+// empty. The error is of files that are wrong: each is of one array, as its name says, and the others are still ours.
 func (e *Env) Under(path string) ([]*Target, error) {
 	name, err := md.KernelName(e.FS, nodeOf(path))
 	if err != nil {
-		return nil, err
+		return nil, nil //nolint:nilerr // no block device
 	}
 	below, err := limits.Below(e.FS, name)
 	if err != nil || len(below) == 0 {
-		return nil, err
+		return nil, nil //nolint:nilerr // it has gone
 	}
+	confs, errs := config.LoadEach(e.Root)
 	var out []*Target
 	for _, n := range below {
-		t, err := e.Targets("/dev/" + n)
-		if err != nil {
-			return out, err
-		}
-		if t[0].Configured {
-			out = append(out, t[0])
+		if t, err := e.target("/dev/"+n, confs); err == nil && t.Configured {
+			out = append(out, t)
 		}
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -196,6 +198,7 @@ func (s *session) settleOffline(ctx context.Context) (bool, error) {
 		return false, errors.Join(err, g.dismiss())
 	}
 	s.guard = g
+	signal.Ignore(syscall.SIGTSTP) // from here on a stop would keep it read-only
 	return true, err
 }
 

@@ -81,7 +81,7 @@ func (e *Env) Status(which string) (Status, error) {
 	}
 	var targets []*Target
 	if which != "" {
-		t, err := e.target(which, confs, arrays)
+		t, err := e.target(which, confs)
 		if err != nil {
 			return out, err
 		}

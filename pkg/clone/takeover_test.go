@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 	"mdclone/pkg/sysfs"
 )
 
@@ -122,5 +124,34 @@ func TestMatches(t *testing.T) {
 		if got := matches(&test.entry, test.found); got != test.want {
 			t.Errorf("%s: matches() = %v; want %v", test.name, got, test.want)
 		}
+	}
+}
+
+// TestTornHistory: a line that was cut costs no other.
+func TestTornHistory(t *testing.T) {
+	e := &Env{Root: t.TempDir()}
+	for _, text := range []string{"{\"a\":1}\n", "{\"cut", "{\"b\":2}\n", "{\"c\":3}\n"} {
+		if err := e.addHistory([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(e.VarDir(), config.HistoryFile))
+	if want := "{\"a\":1}\n{\"cut\n{\"b\":2}\n{\"c\":3}\n"; err != nil || string(text) != want {
+		t.Errorf("the history is %q, %v; want %q", text, err, want)
+	}
+}
+
+// TestDamagedEntry: what one clone is known by is no matter of another's.
+func TestDamagedEntry(t *testing.T) {
+	var log strings.Builder
+	one, damaged := md.UUID{1}, md.UUID{2}
+	e := &Env{Root: t.TempDir(), Log: report.Log{W: &log}}
+	path := e.entryPath(damaged)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	target := &Target{env: e, Conf: config.Array{Clones: []md.UUID{one, damaged}}}
+	if got := target.otherClones(one); got != 1 || !strings.Contains(log.String(), damaged.String()) {
+		t.Errorf("otherClones() = %d, says %q; want 1, and whose entry is damaged", got, log.String())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"mdclone/pkg/config"
@@ -18,12 +19,8 @@ func (e *Env) Targets(which string) ([]*Target, error) {
 	if err != nil {
 		return nil, report.Fail(report.Usage, "configuration", "%w", err)
 	}
-	arrays, err := e.running()
-	if err != nil {
-		return nil, err
-	}
 	if which != "" {
-		t, err := e.target(which, confs, arrays)
+		t, err := e.target(which, confs)
 		if err != nil {
 			return nil, err
 		}
@@ -32,6 +29,10 @@ func (e *Env) Targets(which string) ([]*Target, error) {
 	if len(confs) == 0 {
 		return nil, report.Fail(report.Usage, "not-configured", "no array is configured in /etc/mdclone, and none is given").
 			Hint("give one (/dev/md0), and its clone with --clone DRIVE; or set one up: mdclone-early adopt ARRAY DRIVE")
+	}
+	arrays, err := e.running()
+	if err != nil {
+		return nil, err
 	}
 	var out []*Target
 	for _, c := range confs {
@@ -45,25 +46,23 @@ func (e *Env) Targets(which string) ([]*Target, error) {
 	return out, nil
 }
 
-func (e *Env) target(which string, confs []config.Array, arrays map[md.UUID]md.Array) (*Target, error) {
+func (e *Env) target(which string, confs []config.Array) (*Target, error) {
 	for _, c := range confs {
 		u, err := md.ParseUUID(which)
 		if c.Name != which && (err != nil || u != c.UUID) {
 			continue
 		}
-		for u, a := range arrays {
-			if a.Name == which && u != c.UUID {
-				return nil, report.Fail(report.Usage, "ambiguous", "%s is what the kernel calls array %s, and the name of %s's configuration", which, u, c.UUID).
-					Hint("give /dev/%s, or the UUID", which)
-			}
+		if u, _, ok := e.lookUp("/dev/" + which); err != nil && ok && kernelName(which) && u != c.UUID {
+			return nil, report.Fail(report.Usage, "ambiguous", "%s is what the kernel calls array %s, and the name of another's configuration", which, u).
+				Hint("give /dev/%s, or the UUID", which)
 		}
-		a, ok := arrays[c.UUID]
+		a, ok := e.find(c.UUID)
 		if !ok {
 			return nil, e.notRunning(c)
 		}
 		return &Target{env: e, Array: a, Conf: c, Configured: true}, nil
 	}
-	u, a, ok := e.lookUp(which, arrays)
+	u, a, ok := e.lookUp(which)
 	if !ok {
 		if err := e.whyNot(which); err != nil {
 			return nil, err
@@ -79,22 +78,47 @@ func (e *Env) target(which string, confs []config.Array, arrays map[md.UUID]md.A
 	return t, nil
 }
 
-// lookUp finds a running array by UUID, kernel name or node.
-func (e *Env) lookUp(which string, arrays map[md.UUID]md.Array) (md.UUID, md.Array, bool) {
+// lookUp finds a running array by UUID, kernel name or node. Of other arrays it reads nothing where it need not: one that does
+// not answer is no matter of this one.
+func (e *Env) lookUp(which string) (md.UUID, md.Array, bool) {
 	if u, err := md.ParseUUID(which); err == nil {
-		a, ok := arrays[u]
+		a, ok := e.find(u)
 		return u, a, ok
 	}
 	name, err := md.KernelName(e.FS, nodeOf(which))
-	if err != nil {
+	if err != nil || !e.FS.Exists(md.Array{FS: e.FS, Name: name}.Attr("array_state")) {
 		return md.UUID{}, md.Array{}, false
 	}
-	for u, a := range arrays {
-		if a.Name == name {
-			return u, a, true
+	a := md.Array{FS: e.FS, Name: name}
+	u, ok := e.identity(a)
+	return u, a, ok
+}
+
+// find finds a running array by its UUID, first where udev's links say it is.
+func (e *Env) find(u md.UUID) (md.Array, bool) {
+	arrays, err := md.Arrays(e.FS)
+	if err != nil {
+		return md.Array{}, false
+	}
+	linked := func(a md.Array) bool {
+		named, ok := byLink(e.Root, a.Name)
+		return ok && named == u
+	}
+	slices.SortStableFunc(arrays, func(a, b md.Array) int {
+		switch {
+		case linked(a) == linked(b):
+			return 0
+		case linked(a):
+			return -1
+		}
+		return 1
+	})
+	for _, a := range arrays {
+		if is, ok := e.identity(a); ok && is == u {
+			return a, true
 		}
 	}
-	return md.UUID{}, md.Array{}, false
+	return md.Array{}, false
 }
 
 // running maps the UUID of each array that has members to it. The UUID is the members': sysfs does not show it on every
@@ -106,14 +130,19 @@ func (e *Env) running() (map[md.UUID]md.Array, error) {
 	}
 	out := map[md.UUID]md.Array{}
 	for _, a := range arrays {
-		u, err := e.uuidOf(a)
-		if err == nil {
-			out[u] = a
-		} else if u, ok := byLink(e.Root, a.Name); ok {
+		if u, ok := e.identity(a); ok {
 			out[u] = a
 		}
 	}
 	return out, nil
+}
+
+// identity is an array's UUID, by its members or by udev's link.
+func (e *Env) identity(a md.Array) (md.UUID, bool) {
+	if u, err := e.uuidOf(a); err == nil {
+		return u, true
+	}
+	return byLink(e.Root, a.Name)
 }
 
 // uuidOf reads an array's UUID from the first of its members that can be read.
@@ -127,11 +156,15 @@ func (e *Env) uuidOf(a md.Array) (md.UUID, error) {
 	}
 	err = fmt.Errorf("%s has no members", a.Name)
 	for _, m := range s.Members {
-		member, e := md.ReadDevice(md.NodePath(m.Name))
-		if e == nil {
+		if !e.scanner().MayRead(m.Name) {
+			err = fmt.Errorf("%s: %w", m.Name, md.ErrSilent)
+			continue
+		}
+		member, failed := md.ReadDevice(md.NodePath(m.Name))
+		if failed == nil {
 			return member.Super.Array, nil
 		}
-		err = e
+		err = failed
 	}
 	return md.UUID{}, err
 }

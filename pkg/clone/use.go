@@ -2,7 +2,9 @@ package clone
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,6 +107,9 @@ func (e *Env) usersBeside(name string, loops []string) ([]user, error) {
 			out = append(out, user{device: n, direct: direct})
 		}
 		dev, err := e.FS.Read("class/block", n, "dev")
+		if n != name && errors.Is(err, fs.ErrNotExist) { // it went away meanwhile
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -80,7 +80,11 @@ func essence(called, text string) (a Array, ok bool) {
 		key, value = strings.TrimSpace(key), strings.Trim(strings.TrimSpace(value), `"`)
 		var err error
 		switch {
-		case strings.HasPrefix(key, "#") || key == "clone-max-sectors-kb":
+		case strings.HasPrefix(key, "#"):
+		case key == "clone-max-sectors-kb":
+			a.CloneMaxSectorsKB, _ = ParseKB(value)
+		case key == "max-sectors-kb":
+			a.MaxSectorsKB, _ = ParseKB(value)
 		case key == "array" && !ok:
 			a.UUID, err = md.ParseUUID(value)
 			ok = true

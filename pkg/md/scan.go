@@ -107,6 +107,9 @@ func (s *Scanner) Answers(name string) bool {
 	return true
 }
 
+// MayRead is Answers, and false of a dm device that is suspended.
+func (s *Scanner) MayRead(name string) bool { return !suspended(s.FS, name) && s.Answers(name) }
+
 func (s *Scanner) answersNow(disk string) bool {
 	busy, ended := requests(s.FS, disk)
 	was, known := s.silent[disk]
@@ -142,6 +145,12 @@ func requests(f sysfs.FS, disk string) (busy bool, ended string) {
 	return true, ended
 }
 
+// suspended tells whether a read of a device would wait for whoever suspended it, and could not be killed.
+func suspended(f sysfs.FS, name string) bool {
+	state, err := f.Read("class/block", name, "dm/suspended")
+	return err == nil && state != "0"
+}
+
 func couldBeMember(f sysfs.FS, name string) bool {
 	for _, prefix := range []string{"md", "ram", "zram", "sr", "fd"} {
 		if strings.HasPrefix(name, prefix) {
@@ -151,8 +160,8 @@ func couldBeMember(f sysfs.FS, name string) bool {
 	if size, err := f.Uint("class/block", name, "size"); err != nil || size == 0 {
 		return false
 	}
-	if suspended, err := f.Read("class/block", name, "dm/suspended"); err == nil && suspended != "0" {
-		return false // a read would wait for whoever suspended it, and cannot be killed
+	if suspended(f, name) {
+		return false
 	}
 	holders, err := f.List("class/block", name, "holders")
 	if err != nil {
