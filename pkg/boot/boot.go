@@ -25,7 +25,7 @@ const Command = "boot"
 // The stages, which follow Command. hold is the process that holds a clone; apart comes before a stage in its own process.
 const (
 	stageStart  = "start"         // a member of an array has been seen (udev)
-	stageRuns   = "started"       // an array runs, before init-premount (udev)
+	stageRuns   = "started"       // an array runs (udev)
 	stageWait   = "init-premount" // all devices of the first moment have been seen
 	stageBlock  = "local-block"   // again and again, while the root device is missed
 	stageBottom = "init-bottom"   // the root file system is there

@@ -51,11 +51,12 @@ const (
 	Tell                   // that it runs, but not from the newest copy
 	Retake                 // stop it, as nobody has used it, and lift Clone
 	Restart                // from what was in it when it was stopped
+	Stop                   // it, as nobody has lifted the clone that it runs from, and hold that
 )
 
 // String names the action.
 func (a Action) String() string {
-	return [...]string{"nothing", "wait", "start", "degraded", "lift", "tell", "retake", "restart"}[a]
+	return [...]string{"nothing", "wait", "start", "degraded", "lift", "tell", "retake", "restart", "stop"}[a]
 }
 
 // Decision is what to do with one array now.
@@ -82,6 +83,8 @@ func Decide(f Facts) Decision {
 		d.Do, d.Why = Wait, v.unplug()
 	case v.old(f):
 		d.Do, d.Why = Tell, fmt.Sprintf("%s (%s)", v.whyAhead, v.clone.Name)
+	case unlifted(f) && untouched:
+		d.Do, d.Why = Stop, "mdadm had started it from its clone alone, past all rules"
 	case running(f.State): // as it should
 	case v.ahead && !v.torn && (v.complete || len(f.Stopped) > 0 || f.Waits && f.Never && v.good != nil && !v.others(v.clone.Super)): // nobody to wait for
 		d.lift(*v.clone, v.whyAhead)
@@ -138,10 +141,26 @@ func (d *Decision) lift(c Drive, why string) { d.Do, d.Clone, d.Why = Lift, c, w
 func (d Decision) lifts() bool { return d.Do == Lift || d.Do == Retake }
 
 // Doubtful tells whether mdadm has started the array though a clone that it lists is not in it, which may hold the newest copy:
-// mdadm --incremental counts a failed disk that is one event behind as one that is there (4.4).
+// mdadm --incremental counts a failed disk that is one event behind as one that is there (4.4). Or from a clone alone.
 func Doubtful(f Facts) bool {
 	v := look(f)
-	return running(f.State) && v.in && v.listed
+	return running(f.State) && v.in && v.listed || unlifted(f)
+}
+
+// unlifted tells whether the array runs from a clone alone that nobody has lifted: mdadm --assemble --scan takes one that was
+// booted once in the moment in which it appears (4.4, initramfs-tools' local-block).
+func unlifted(f Facts) bool {
+	clones := 0
+	for _, d := range f.Drives {
+		switch {
+		case !f.In[d.Name]:
+		case !f.Conf.HasClone(d.Super.Device) || f.Lifted[d.Super.Device]:
+			return false
+		default:
+			clones++
+		}
+	}
+	return running(f.State) && clones > 0 && clones == len(f.In)
 }
 
 // readAuto is array_state of an array that is to be written to for the first time.

@@ -99,6 +99,12 @@ func TestDecide(t *testing.T) {
 		"alone":                                     {drives: []Drive{stale}, want: Wait, claim: "c"},
 		"alone, late":                               {drives: []Drive{stale}, when: late, want: Lift},
 		"alone, late, a lift was left behind":       {drives: []Drive{stale}, when: late, lifted: true, want: Lift},
+		"alone, mdadm was quicker":                  {drives: []Drive{diverged}, in: "c", state: "clean", when: held, want: Stop},
+		"alone, mdadm was quicker, late":            {drives: []Drive{diverged}, in: "c", state: "clean", when: held + late, want: Stop},
+		"alone, mdadm was quicker, written to":      {drives: []Drive{diverged}, in: "c", state: "active", when: held, want: Nothing},
+		"alone, mdadm was quicker, not held":        {drives: []Drive{diverged}, in: "c", state: "clean", want: Nothing},
+		"mdadm was quicker, beside a primary":       {drives: []Drive{diverged, p}, in: "c", state: "clean", when: held, want: Stop},
+		"lifted, held":                              {drives: []Drive{stale}, in: "c", state: "clean", when: held, lifted: true, want: Nothing},
 		"alone, late, lifted in vain":               {drives: []Drive{stale}, when: late, lifted: true, broken: true, want: Nothing},
 		"alone, lifted and running":                 {drives: []Drive{stale}, in: "c", state: "clean", lifted: true, want: Nothing},
 		"alone, start stage":                        {drives: []Drive{stale}, when: start, want: Nothing},
@@ -268,6 +274,7 @@ func TestDoubtful(t *testing.T) {
 		"the clone is not seen yet":        {[]Drive{pl, q}, "q", "clean", true},
 		"not started":                      {[]Drive{pl, q}, "pq", "inactive", false},
 		"the clone left in good order":     {[]Drive{on("p", 100, "01-"), on("q", 100, "01-"), on("c", 99, "012")}, "pq", "read-auto", false},
+		"mdadm started the clone alone":    {[]Drive{on("c", 400, "--2")}, "c", "clean", true},
 		"a primary failed, the clone left": {[]Drive{on("q", 100, "-1-")}, "q", "read-auto", false},
 	} {
 		f := Facts{State: test.state, Drives: test.drives, In: map[string]bool{}, Conf: config.Array{Clones: []md.UUID{{3}}}}

@@ -160,6 +160,22 @@ func (b *Boot) retake(ctx context.Context, f Facts, array md.Array, d Decision) 
 	return b.lift(ctx, f, d)
 }
 
+// stopUnlifted stops an array that runs from its clone, and holds that before the next mdadm looks.
+func (b *Boot) stopUnlifted(ctx context.Context, f Facts, array md.Array, d Decision) error {
+	if err := stop(ctx, array); err != nil {
+		b.busy[f.Conf.UUID] = true
+		return err
+	}
+	b.Log.Warnf("%s is stopped: %s", array.Name, d.Why)
+	var errs []error
+	for _, c := range f.Drives {
+		if f.In[c.Name] {
+			errs = append(errs, b.claim(f.Conf, c))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // runsFromOld says that an array does, and what can be done.
 func (b *Boot) runsFromOld(conf config.Array, d Decision) {
 	b.failed(fmt.Errorf("array %s was started from its own disks by mdadm, but %s; to run from that, turn the machine off, unplug its own "+

@@ -48,7 +48,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 		if unheard != "" {
 			d = d.onlyClaims(f)
 		}
-		pending = pending || d.Do == Wait || unheard != ""
+		pending = pending || d.Do == Wait || d.Do == Stop || unheard != ""
 		if err := b.carryOut(ctx, f, array, d); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
 			pending = pending || errors.Is(err, errAgain)
@@ -119,6 +119,8 @@ func (b *Boot) carryOut(ctx context.Context, f Facts, array md.Array, d Decision
 		errs = append(errs, b.lift(ctx, f, d))
 	case Retake:
 		errs = append(errs, b.retake(ctx, f, array, d))
+	case Stop:
+		errs = append(errs, b.stopUnlifted(ctx, f, array, d))
 	case Restart:
 		b.Log.Infof("starting array %s: %s", conf.Name, d.Why)
 		errs = append(errs, b.restart(ctx, f))
@@ -213,7 +215,7 @@ func stop(ctx context.Context, a md.Array) error {
 // doubted, before an array's UUID, is the mark that the udev rule holds it whoever starts it, see Doubtful.
 const doubted = "doubted-"
 
-// started looks at the arrays that run before init-premount has looked.
+// started looks at the arrays that run before init-premount has looked, or that others have started since.
 func (b *Boot) started() error {
 	found, _, err := b.scanner().Scan()
 	if err != nil {
@@ -223,7 +225,7 @@ func (b *Boot) started() error {
 	for _, conf := range b.confs() {
 		f, _, err := b.facts(conf, found)
 		if err == nil && Doubtful(f) {
-			b.Log.Infof("what is on array %s waits: mdadm has started it without its clone, which it lists", conf.Name)
+			b.Log.Infof("what is on array %s waits: what mdadm has started it from may not be its newest copy", conf.Name)
 			err = b.mark(doubted+conf.UUID.Dashed(), "")
 		}
 		errs = append(errs, err)
