@@ -106,3 +106,30 @@ func TestRestart(t *testing.T) {
 		t.Error("it is taken for running again")
 	}
 }
+
+// TestByHand: what a person has started from a clone, at a prompt, is left alone.
+func TestByHand(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	clone := md.UUID{3}
+	f := Facts{
+		Conf: config.Array{UUID: md.UUID{1}, Clones: []md.UUID{clone}}, State: "clean", In: map[string]bool{"vdz": true},
+		Drives: []Drive{{"vdz", &md.Superblock{Device: clone}}},
+	}
+	is := func(when string, want bool) {
+		t.Helper()
+		if got := b.byHand(f); got != want {
+			t.Errorf("%s: byHand() = %v; want %v", when, got, want)
+		}
+	}
+	is("before init-premount", true)
+	if err := b.mark(premount, ""); err != nil {
+		t.Fatal(err)
+	}
+	is("one that was never held", false)
+	if err := b.mark(claimMark+clone.Dashed(), "999999999 vdz\n"); err != nil {
+		t.Fatal(err)
+	}
+	is("let go", true)
+	f.In["vda"] = true
+	is("with a member of the machine's own", false)
+}
