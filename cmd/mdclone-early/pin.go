@@ -27,6 +27,7 @@ type pinCommand struct {
 type pinned struct {
 	Array  string            `json:"array"`
 	Pin    clone.PinOutcome  `json:"pin"`
+	Wanted uint64            `json:"wanted_kb"` // what was asked for, or is configured; more than the members take is not kept
 	Before uint64            `json:"before_kb"`
 	Now    uint64            `json:"max_sectors_kb"`
 	Late   map[string]uint64 `json:"late"`
@@ -60,7 +61,7 @@ func (c *pinCommand) Execute(args []string) error {
 		r, outcome, err := t.Pin(kb)
 		var found []report.Reason
 		if err == nil {
-			found, err = t.Findings()
+			found, err = t.Findings(r)
 		}
 		if err != nil {
 			errs, worst = append(errs, err), report.Worse(worst, report.CodeOf(err))
@@ -72,19 +73,25 @@ func (c *pinCommand) Execute(args []string) error {
 			fmt.Fprintf(&text, "  %s\n", f.Text)
 		}
 	}
-	err = errors.Join(errs...)
-	if e := c.print(struct {
+	return c.conclude(worst, all, errs, text.String())
+}
+
+// conclude reports what was pinned; what went wrong with that counts whether it could be printed or not.
+func (c *pinCommand) conclude(worst report.Code, all []pinned, errs []error, text string) error {
+	err := errors.Join(errs...)
+	reasons := report.ReasonsOf(err)
+	if err != nil {
+		err = report.WithCode(worst, err)
+	}
+	return errors.Join(err, c.print(struct {
 		Result  string          `json:"result"`
 		Arrays  []pinned        `json:"arrays"`
 		Reasons []report.Reason `json:"reasons"`
-	}{worst.Result(), all, report.ReasonsOf(err)}, text.String()); e != nil || err == nil {
-		return e
-	}
-	return report.WithCode(worst, err)
+	}{worst.Result(), all, reasons}, text))
 }
 
 func account1(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome, found []report.Reason) pinned {
-	p := pinned{Findings: found, Array: t.Conf.Name, Pin: outcome, Before: r.Before, Now: r.After, Late: map[string]uint64{}}
+	p := pinned{Findings: found, Array: t.Conf.Name, Pin: outcome, Wanted: r.Wanted, Before: r.Before, Now: r.After, Late: map[string]uint64{}}
 	for _, h := range r.Late {
 		p.Late[h.Name] = h.MaxSectorsKB
 	}

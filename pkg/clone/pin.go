@@ -2,6 +2,7 @@ package clone
 
 import (
 	"errors"
+	"fmt"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/limits"
@@ -44,10 +45,18 @@ func (t *Target) Pin(kb uint64) (limits.PinResult, PinOutcome, error) {
 	return r, PinOK, nil
 }
 
-// Findings says what holds the array's limits down, and which device above it does not know of it.
-func (t *Target) Findings() ([]report.Reason, error) {
+// Findings says what holds the array's limits down after a pin, and which device above it does not know of it.
+func (t *Target) Findings(r limits.PinResult) ([]report.Reason, error) {
 	stack, err := limits.ReadStack(t.Array)
-	return findings(stack, t.Conf), err
+	return append(lowered(r), findings(stack, t.Conf)...), err
+}
+
+// lowered says that a pin is not at what was asked for.
+func lowered(r limits.PinResult) []report.Reason {
+	if r.Members == 0 || r.Wanted <= r.Members {
+		return []report.Reason{}
+	}
+	return []report.Reason{{Code: "lowered", Text: fmt.Sprintf("wanted %d, the members take %d", r.Wanted, r.Members)}}
 }
 
 // keepPinned pins once more where a configured array may have lost its pin, or is about to get a member. It never stands

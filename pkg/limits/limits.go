@@ -111,6 +111,7 @@ func Holders(f sysfs.FS, name string) ([]Holder, error) {
 // PinResult is what Pin found.
 type PinResult struct {
 	Wanted, Before, After uint64   // KiB
+	Members               uint64   // KiB: the most that all members take
 	Late                  []Holder // devices above with a larger limit than the array's: they were made before the pin
 }
 
@@ -133,7 +134,7 @@ func Pin(a md.Array, wanted uint64) (PinResult, error) {
 		return PinResult{}, err
 	}
 	q := stack.Array.Queue
-	r := PinResult{Wanted: wanted, Before: q.MaxSectorsKB, After: q.MaxSectorsKB}
+	r := PinResult{Wanted: wanted, Before: q.MaxSectorsKB, After: q.MaxSectorsKB, Members: stack.Auto(0)}
 	if low := stack.Auto(wanted); wanted != 0 {
 		wanted = low
 	}

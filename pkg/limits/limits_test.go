@@ -88,7 +88,7 @@ func TestAbove(t *testing.T) {
 func TestPin(t *testing.T) {
 	a := md.Array{FS: machine(t), Name: "md0"}
 	got, err := Pin(a, 1000)
-	if err == nil || got.After != 5129 {
+	if err == nil || got.After != 5129 || got.Wanted != 1000 || got.Members != 512 {
 		// a file keeps the rest of a longer value: 512, which is the most that a member takes, over 9999 reads 5129
 		t.Fatalf("Pin(1000) = %+v, %v; want it to say that the kernel kept 5129", got, err)
 	}
@@ -98,7 +98,7 @@ func TestPin(t *testing.T) {
 	if got, err = Pin(a, 256); err != nil {
 		t.Fatal(err)
 	}
-	want := PinResult{Wanted: 256, Before: 999, After: 256, Late: []Holder{{"dm-0", 1280}}}
+	want := PinResult{Wanted: 256, Before: 999, After: 256, Members: 512, Late: []Holder{{"dm-0", 1280}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Pin(256) (-want +got):\n%s", diff)
 	}
