@@ -315,7 +315,7 @@ func TestOutcomeText(t *testing.T) {
 		{
 			report.Differs, `{"array":"root","result":"failed","attached":true,"reasons":[{"code":"differs","text":"8 sectors differ"}]}`,
 			"no clone was made before the boot (failed): 8 sectors differ; do not unplug it, it is still in the array of root: " +
-				"mdclone-early detach takes it out", true,
+				"mdclone-early verify --repair makes it equal, detach --verify none takes it out", true,
 		},
 		{
 			report.Refused, `{"result":"refused","arrays":[{"array":"root","result":"refused"},{"array":"data","result":"refused"}],"reasons":[]}`,

@@ -109,7 +109,15 @@ func (o outcome) text() string {
 	}
 	switch {
 	case len(in) > 0:
-		text += "; do not unplug it, it is still in the array of " + strings.Join(in, ", ") + ": mdclone-early detach takes it out"
+		text += "; do not unplug it, it is still in the array of " + strings.Join(in, ", ") + ": mdclone-early "
+		if o.Code == report.Differs { // a plain detach compares it again
+			text += "verify --repair makes it equal, "
+		}
+		text += "detach"
+		if o.Code == report.Differs {
+			text += " --verify none"
+		}
+		text += " takes it out"
 	case o.Code == report.Done && len(made) > 0:
 		text += "; it is detached"
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -96,7 +97,8 @@ func (s *session) stillIn() error {
 			return errors.Join(report.Fail(report.Failed, "drive-failed", "%s was unplugged from %s, where it was %s, and is out; it is no "+
 				"clone as it is", s.drive.Name, s.Array.Name, left).Hint("mdclone-early backup brings it up to date"), s.forgetUnplugged(left))
 		}
-		s.env.Log.Infof("%s is not in %s, it is %s", s.drive.Name, s.Array.Name, s.verdict.State)
+		s.verdict.Reasons = append(outAlready(s.drive.Name, s.Array.Name, s.verdict.State), s.verdict.Reasons...)
+		s.env.Log.Infof("%s", s.verdict.Reasons[0].Text)
 		s.result.Mode, s.over = "none", true
 		return nil
 	}
@@ -106,6 +108,18 @@ func (s *session) stillIn() error {
 			s.drive.Name, s.Array.Name).Hint("mdclone-early backup brings it up to date")
 	}
 	return err
+}
+
+// incomplete is the reason of an account whose clone has left before it held all.
+const incomplete = "incomplete"
+
+// outAlready is what there is to say of a clone that need not be detached.
+func outAlready(drive, array string, is State) []report.Reason {
+	out := []report.Reason{{Code: "not-attached", Text: fmt.Sprintf("%s is not in %s, it is %s", drive, array, is)}}
+	if is == Interrupted {
+		out = append(out, report.Reason{Code: incomplete, Text: drive + " is no complete clone: the next backup copies the rest"})
+	}
+	return out
 }
 
 // comesBack refuses to let a clone leave that could not come back: a spare would be copied to in its place.
@@ -432,7 +446,11 @@ func (r *Result) Summary() string {
 	b.WriteString(r.Array + ": " + r.Device + " ")
 	switch {
 	case r.Mode == "none":
-		return r.Array + ": " + r.Device + " is not in the array"
+		b.WriteString("is not in the array")
+		if slices.ContainsFunc(r.Reasons, func(x report.Reason) bool { return x.Code == incomplete }) {
+			b.WriteString(", and is no complete clone: the next backup copies the rest")
+		}
+		return b.String()
 	case r.Attached:
 		b.WriteString("is in sync and attached")
 	default:

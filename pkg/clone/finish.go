@@ -3,6 +3,7 @@ package clone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -72,8 +73,8 @@ func (s *session) afterFailure(err error) error {
 	m, in := state.Member(s.drive.Name)
 	faulty := m.Has("faulty") && code != "bad-blocks" // until those are on disk too, it reads as faulty
 	if _, e := md.ReadDevice(s.drive.Path); in && e == nil && !faulty {
-		if code := reasonCode(err); code != "last-copy" && code != "last-primary" {
-			s.env.Log.Warnf("%s is still in %s: mdclone-early detach takes it out", s.drive.Name, s.Array.Name)
+		if how := wayOut(reasonCode(err), s.drive.Path); how != "" {
+			s.env.Log.Warnf("%s is still in %s: %s", s.drive.Name, s.Array.Name, how)
 		}
 		return err
 	}
@@ -81,6 +82,21 @@ func (s *session) afterFailure(err error) error {
 		err = errors.Join(driveFailed(s.drive.Name), err)
 	}
 	return errors.Join(err, s.drop(state))
+}
+
+// wayOut is what takes a sound drive out that a failure has left in, or makes it a clone; "" where it must stay.
+func wayOut(code, path string) string {
+	switch code {
+	case "last-copy", "last-primary":
+		return ""
+	case "mismatch": // detach compares what has differed, and does not let it go
+		return fmt.Sprintf("mdclone-early verify --repair makes it equal; mdclone-early detach --verify none --clone %s takes it out as it is", path)
+	case "repair-source":
+		return fmt.Sprintf("mdclone-early detach --verify none --clone %s takes it out as it is", path)
+	case "bad-blocks": // no clone leaves as one beside them
+		return "mdclone-early detach takes it out once no member has bad blocks"
+	}
+	return "mdclone-early detach takes it out"
 }
 
 // lost says which primaries were lost since the session began; nil if none was.

@@ -108,7 +108,7 @@ func (s *session) repairAll(ctx context.Context) error {
 	}
 	if source := firstInSync(state); !slices.Contains(s.peers, source) {
 		return report.Fail(report.Differs, "repair-source", "%s is not repaired: md would write what %s holds over the array's own disks",
-			s.Array.Name, source).Hint("take the clone out (mdclone-early detach), then make it anew: mdclone-early backup --full")
+			s.Array.Name, source).Hint("take the clone out (mdclone-early detach --verify none), then make it anew: mdclone-early backup --full")
 	}
 	s.env.Log.Infof("%s: %d sectors differ; the array's own are written over the clone's", s.Array.Name, s.result.MismatchedSectors)
 	s.doubted = true
