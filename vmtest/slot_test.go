@@ -20,7 +20,14 @@ func slots(t *testing.T, a *attackable) {
 		r := a.again(t)
 		r.Script("dd if=/dev/vdc of=/dev/vdd bs=1M oflag=direct status=none")
 		r.quiet()
-		r.untouched(func() { code(t, r.account(3, "backup"), "two-drives") })
+		r.untouched(func() {
+			code(t, r.account(3, "backup"), "two-drives")
+			for _, drive := range []string{"/dev/vdc", "/dev/vdd"} {
+				code(t, r.account(3, "backup", "--clone", drive), "two-drives")
+				code(t, r.account(3, "check", "/dev/md0", drive), "two-drives")
+				code(t, r.account(3, "check", drive), "two-drives")
+			}
+		})
 		r.Script("dd if=/dev/zero of=/dev/vdd bs=1M oflag=direct status=none || true")
 		r.taken("vda")
 	})

@@ -1,6 +1,8 @@
 package clone
 
 import (
+	"encoding/json"
+
 	"mdclone/pkg/limits"
 	"mdclone/pkg/md"
 )
@@ -30,6 +32,7 @@ type Facts struct {
 	// Attached is the drive's state in this array where it is one of its members.
 	Attached *md.MemberState
 	Stay     string // names that membership, see Env.stay
+	Twin     string // another drive with the same identity; "" for none
 
 	Recorded    bool   // the drive is a recorded clone of this array, or the user named it and nothing is recorded
 	OtherClones int    // recorded clones besides this one
@@ -48,6 +51,14 @@ func (f Facts) looksLikeClone() bool {
 
 // State is what a clone drive is to its array: the words of `status`.
 type State string
+
+// MarshalJSON gives null for a state that is not known.
+func (s State) MarshalJSON() ([]byte, error) {
+	if s == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(s))
+}
 
 // The states. Stale, Interrupted and InSync may join; the rest may not.
 const (

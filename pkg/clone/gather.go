@@ -81,54 +81,65 @@ func (t *Target) primaries(s md.State, except string) ([]peer, error) {
 
 // Facts reads all that the verdict on a drive rests on.
 func (t *Target) Facts(d Drive) (Facts, error) {
+	var f Facts
+	damaged, err := t.factsBesideLedger(&f, d)
+	if err == nil {
+		err = damaged
+	}
+	return f, err
+}
+
+// factsBesideLedger is Facts also where records in the ledger are damaged: the facts are as if there were none.
+func (t *Target) factsBesideLedger(f *Facts, d Drive) (damaged, err error) {
 	e := t.env
-	f := Facts{ArrayName: t.Array.Name, ArrayUUID: t.Conf.UUID, DriveName: d.Name, Drive: d.Member, DriveErr: d.Err}
-	var err error
+	*f = Facts{ArrayName: t.Array.Name, ArrayUUID: t.Conf.UUID, DriveName: d.Name, Drive: d.Member, DriveErr: d.Err}
 	if f.Array, err = t.Array.State(); err != nil {
-		return Facts{}, err
+		return nil, err
 	}
 	peers, err := t.primaries(f.Array, d.Name)
 	if err != nil {
-		return Facts{}, err
+		return nil, err
 	}
 	for _, p := range peers {
 		f.Primaries = append(f.Primaries, p.member)
 		switch bad, err := t.Array.BadBlocks(p.name); {
 		case errors.Is(err, fs.ErrNotExist): // it left meanwhile
 		case err != nil:
-			return Facts{}, err
+			return nil, err
 		case bad:
 			f.BadMembers = append(f.BadMembers, p.name)
 		}
 	}
 	if f.Queue, err = limits.Read(e.FS, t.Array.Name); err != nil {
-		return Facts{}, err
+		return nil, err
 	}
 	if f.Holders, err = limits.Holders(e.FS, t.Array.Name); err != nil {
-		return Facts{}, err
+		return nil, err
 	}
 	if f.InUse, err = t.inUse(); err != nil {
-		return Facts{}, err
+		return nil, err
 	}
-	if err = t.driveFacts(&f, d); err != nil {
-		return Facts{}, err
+	if err = t.driveFacts(f, d); err != nil {
+		return nil, err
 	}
 	var u md.UUID
 	if d.Member != nil {
 		u = d.Member.Super.Device
 		f.Recorded = t.Conf.HasClone(u)
-		if f.Ledger, err = e.entry(u); err != nil {
-			return Facts{}, err
+		f.Ledger, damaged = e.entry(u)
+		if f.Twin, err = e.twin(d, f.Attached); err != nil {
+			return nil, err
 		}
 	}
 	if f.Policy, err = e.readdPolicy(); err != nil {
-		return Facts{}, err
+		return nil, err
 	}
 	f.OtherClones = t.otherClones(u)
-	return f, nil
+	return damaged, nil
 }
 
-// otherClones counts the recorded clones besides u. One whose first copy was never finished rests on nothing.
+// otherClones counts the recorded clones besides u. One whose first copy was never finished rests on nothing; one whose record
+// is damaged may be there.
 func (t *Target) otherClones(u md.UUID) int {
 	n := 0
 	for _, c := range t.Conf.Clones {
@@ -144,6 +155,29 @@ func (t *Target) otherClones(u md.UUID) int {
 		}
 	}
 	return n
+}
+
+// twin names another drive with the identity of d; "" if there is none. Of one that is in the array md knows which it is.
+func (e *Env) twin(d Drive, in *md.MemberState) (string, error) {
+	if in != nil && !in.Failed() {
+		return "", nil
+	}
+	found, _, err := e.scanner().Scan()
+	return twinOf(d, found), err
+}
+
+func twinOf(d Drive, found []md.Found) string {
+	for _, f := range found {
+		if f.Name != d.Name && f.Member.Super.Device == d.Member.Super.Device {
+			return f.Name
+		}
+	}
+	return ""
+}
+
+// bothAre is why neither of two drives counts: a copy was made with dd, and either could be the wrong one.
+func bothAre(a, b string, u md.UUID) string {
+	return fmt.Sprintf("%s and %s both are %s: one is a copy of the other; unplug it", a, b, u)
 }
 
 func (t *Target) driveFacts(f *Facts, d Drive) error {
@@ -274,7 +308,7 @@ func (e *Env) findClone(u md.UUID) (*Drive, error) {
 			continue
 		}
 		if out != nil {
-			return nil, fmt.Errorf("%s and %s both are %s: one is a copy of the other; unplug it", out.Name, f.Name, u)
+			return nil, errors.New(bothAre(out.Name, f.Name, u))
 		}
 		out = &Drive{Name: f.Name, Path: f.Path, Member: f.Member}
 	}

@@ -34,7 +34,7 @@ func foreignDrive(f Facts) (Verdict, bool) {
 	case f.Drive == nil:
 		return refuse(Foreign, "bad-superblock", "%s: %v", f.DriveName, f.DriveErr).hint("%s", anew), true
 	}
-	if len(f.Primaries) > 0 && f.Drive.Super.Array != f.Primaries[0].Super.Array {
+	if f.Drive.Super.Array != f.ArrayUUID {
 		return refuse(Foreign, "other-array", "%s belongs to another array, %s", f.DriveName, f.Drive.Super.Array).
 			hint("is it the right drive? mdclone-early status names the clones; %s", anew), true
 	}
@@ -177,6 +177,15 @@ func unfitDevice(f Facts) (Verdict, bool) {
 			hint("use a drive with blocks of %d bytes", f.Queue.LogicalBlock), true
 	}
 	return Verdict{}, false
+}
+
+// twoDrives is one of a drive and its copy, of which either could be the wrong one.
+func twoDrives(f Facts) (Verdict, bool) {
+	if f.Twin == "" {
+		return Verdict{}, false
+	}
+	return refuse(Unsuitable, "two-drives", "%s", bothAre(f.DriveName, f.Twin, f.Drive.Super.Device)).
+		hint("a copy on which nothing is wanted is one no more after mdadm --zero-superblock"), true
 }
 
 func otherGeometry(f Facts) (Verdict, bool) {

@@ -22,6 +22,11 @@ func unplugged(state md.State, slot int) string {
 	return ""
 }
 
+// stillThere is what there is to say of a clone that has left one behind.
+func stillThere(array, name string) report.Reason {
+	return report.Reason{Code: "unplugged", Text: "it was unplugged while it was in " + array + ", where it is " + name + " still: it is no complete clone"}
+}
+
 // leftBehind is what the session's drive has left behind.
 func (s *session) leftBehind() (string, error) {
 	state, err := s.Array.State()

@@ -50,7 +50,7 @@ type rule func(Facts) (Verdict, bool)
 // rules in the order in which they are asked: the first verdict counts. The order is part of each rule's meaning: a
 // drive that is no clone is never judged by roles, a diverged one never by its events.
 var rules = []rule{
-	otherLevel, foreignDrive, inactiveArray, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, unsettled,
+	otherLevel, foreignDrive, inactiveArray, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, twoDrives, unsettled,
 	slotTaken, aheadOfArray, cutRollback,
 	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, touchedElsewhere, outdatedByLedger,
 }
@@ -85,15 +85,22 @@ func firstVerdict(f Facts) Verdict {
 	}
 	v := Verdict{State: Stale, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.dirtyBytes(), Slot: f.targetSlot()}
 	a, c := f.Primaries[0].Super, f.Drive.Super
+	ghost := unplugged(f.Array, c.Slot())
 	switch listed := a.SlotOf(c.DevNumber) == c.Slot(); {
 	case c.Features&md.FeatureRecoveryOffset != 0:
 		v.State = Interrupted
 		v.say("interrupted", "its last sync was cut; the bitmap knows the rest")
-	case listed:
+	case listed && ghost == "":
 		v.State = InSync
 		v.say("was-in-sync", "the array ended while it was in sync; what was written at that moment is copied again")
 	case v.Slot != c.Slot():
 		v.say("slot-moved", "its slot %d was filled by a new drive, so it goes to the empty one, %d", c.Slot(), v.Slot)
+	}
+	switch {
+	case f.Attached != nil:
+		v.say("failed", "it has failed in %s and is in it still: it is no complete clone", f.ArrayName)
+	case ghost != "":
+		v.Reasons = append(v.Reasons, stillThere(f.ArrayName, ghost))
 	}
 	v.askVerify(f)
 	return v

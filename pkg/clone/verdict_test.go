@@ -51,6 +51,22 @@ func stale() Facts {
 	}
 }
 
+// leftGhost is a clone that was unplugged while it was in the array and is back under another name.
+func leftGhost(flags ...string) func(*Facts) {
+	return func(f *Facts) {
+		ghost := md.MemberState{Name: "vdx", Slot: 2, Flags: flags, Gone: true}
+		if ghost.Has("faulty") {
+			ghost.Slot = -1
+		} else {
+			for _, p := range f.Primaries {
+				p.Super.Roles[2] = 2
+			}
+		}
+		f.Array.Members = append(f.Array.Members, ghost)
+		f.Ledger.Attached = true
+	}
+}
+
 func TestJudge(t *testing.T) {
 	const mib = 1 << 20
 	for _, test := range []struct {
@@ -87,7 +103,11 @@ func TestJudge(t *testing.T) {
 		{"in the array, nothing recorded", func(f *Facts) { attached("in_sync")(f); f.Ledger = nil }, InSync, true, "", config.VerifyFull, 2 * mib},
 		{"left in good order, doubted", func(f *Facts) { f.Ledger.Doubt = "it differed" }, Stale, true, "", config.VerifyFull, 2 * mib},
 		{"in the array, being copied to", attached("spare"), Syncing, true, "", config.VerifyChanged, 2 * mib},
-		{"failed in the array, still in it", attached("faulty"), Stale, true, "", config.VerifyChanged, 2 * mib},
+		{"failed in the array, still in it", attached("faulty"), Stale, true, "failed", config.VerifyChanged, 2 * mib},
+		{"a copy of it beside it", func(f *Facts) { f.Twin = "vdd" }, Unsuitable, false, "two-drives", "", 10 * mib},
+		{"in the array, a copy of it beside it", func(f *Facts) { attached("in_sync")(f); f.Twin = "vdd" }, InSync, true, "", config.VerifyChanged, 2 * mib},
+		{"back after it was unplugged, which md has not seen", leftGhost("in_sync", "write_mostly"), Stale, true, "unplugged", config.VerifyChanged, 2 * mib},
+		{"back after it was unplugged, which md has seen", leftGhost("faulty", "write_mostly"), Stale, true, "unplugged", config.VerifyFull, 2 * mib},
 		{"read-only", func(f *Facts) { f.ReadOnly = true }, Unsuitable, false, "read-only", "", 10 * mib},
 		{"mounted", func(f *Facts) { f.Uses = []string{"mounted on /mnt"} }, Unsuitable, false, "in-use", "", 10 * mib},
 		{"4096-byte blocks", func(f *Facts) { f.DriveQueue.LogicalBlock = 4096 }, Unsuitable, false, "logical-block", "", 10 * mib},
