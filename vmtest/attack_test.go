@@ -31,6 +31,7 @@ func TestAttacks(t *testing.T) {
 			{"cut joins", true, cutJoins},
 			{"while it is away", false, whileAway},
 			{"rows", true, rows},
+			{"what status tells", false, statusTells},
 			{"unfit clones", false, unfitClones},
 		} {
 			if !a.newest() || group.newest {

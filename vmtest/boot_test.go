@@ -160,7 +160,7 @@ func (r *rig) hotPlug(t *testing.T, d vm.Disk) {
 	t.Helper()
 	r.Plugged(d)
 	r.Must("udevadm", "settle")
-	if s := r.status(); s.Degraded != 1 || s.Clones[0].State != clone.Stale || s.Clones[0].Device == "" {
+	if s := r.status(); s.Degraded != 1 || s.Clones[0].State != clone.Stale || at(s.Clones[0]) == "" {
 		t.Errorf("status after the clone was plugged in: %+v; want it stale and out of the array", s)
 	}
 }

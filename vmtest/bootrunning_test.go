@@ -100,7 +100,7 @@ func (r *rig) dataArray(t *testing.T) {
 	}
 	r.Must("udevadm", "settle")
 	s := read[clone.Status](r, r.early(0, "status", "data", "--json").Stdout).Arrays[0]
-	if s.RaidDisks != 3 || s.Degraded != 1 || s.RunsFromClone || s.Clones[0].Device == "" {
+	if s.RaidDisks != 3 || s.Degraded != 1 || s.RunsFromClone || at(s.Clones[0]) == "" {
 		t.Errorf("the array of data disks: %+v; want it started without its clone", s)
 	}
 	r.spareComes(t, disks[0])

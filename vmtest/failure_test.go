@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"mdclone/pkg/clone"
 	"mdclone/vmtest/vm"
 )
 
@@ -62,6 +63,9 @@ func (r *rig) detachedLate(t *testing.T) {
 	r.account(0, "attach")
 	r.sh("echo faulty > $M/dev-vdc/state")
 	r.write("/dev/md0", 2, 30)
+	if c := r.status().Clones[0]; c.State != clone.Stale || c.DetachedAt != nil || len(c.Reasons) != 1 || c.Reasons[0].Code != "failed" {
+		t.Errorf("status: %+v; want that it has failed in the array, and was not detached", c)
+	}
 	got := r.account(1, "detach")
 	if code(t, got, "drive-failed"); got.Attached {
 		t.Errorf("detach of a clone that failed: %+v; want it out", got)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -238,6 +239,22 @@ func (r *rig) status() clone.ArrayStatus {
 		r.t.Fatalf("status shows %d arrays; want 1", len(s.Arrays))
 	}
 	return s.Arrays[0]
+}
+
+// at is the device of a clone in status, "" for none, and "unknown" where status does not know.
+func at(c clone.DriveStatus) string {
+	if c.Device == nil {
+		return "unknown"
+	}
+	return *c.Device
+}
+
+// toCopy is what the next backup copies by status, and more than any where status does not know.
+func toCopy(c clone.DriveStatus) uint64 {
+	if c.CopyBytes == nil {
+		return math.MaxUint64
+	}
+	return *c.CopyBytes
 }
 
 // read reads the one JSON object that text must be.

@@ -237,7 +237,7 @@ func (r *rig) refusedNow(want string, state clone.State, drive string) {
 	code(r.t, r.account(3, "backup", "--clone", drive), want)
 	r.early(3, "check", "/dev/md0", drive)
 	for _, c := range r.status().Clones {
-		if c.Device == drive && c.State != state {
+		if at(c) == drive && c.State != state {
 			r.t.Errorf("status says %s of %s; want %s", c.State, drive, state)
 		}
 	}

@@ -91,7 +91,7 @@ func (r *rig) unfitDrives(t *testing.T) {
 				r.refusedNow(test.code, state, test.drive)
 				if test.code == "too-small" { // it is no member any more, and recognised all the same
 					code(t, r.account(3, "backup"), test.code)
-					if c := r.status().Clones[0]; c.State != state || c.Device != test.drive && c.Device != "/dev/dm-0" {
+					if c := r.status().Clones[0]; c.State != state || at(c) != test.drive && at(c) != "/dev/dm-0" {
 						t.Errorf("status: %+v; want it %s, with its drive", c, state)
 					}
 				}

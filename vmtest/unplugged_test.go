@@ -13,17 +13,16 @@ import (
 func unplugged(t *testing.T, a *attackable) {
 	for _, test := range []struct {
 		name, meanwhile string
-		state           clone.State // that it is in when it is back
 	}{
-		// md does not look at a drive until it writes to it, so it calls this one in sync
-		{"and nothing was written", "", clone.InSync},
-		{"and the array was written to", "write /dev/md0 3 30", clone.Stale},
+		{"and nothing was written", ""}, // md does not look at a drive until it writes to it, so it calls this one in sync
+		{"and the array was written to", "write /dev/md0 3 30"},
 	} {
 		t.Run("backed up, "+test.name, func(t *testing.T) {
 			r := a.again(t)
 			r.replugged(test.meanwhile, func(name string) {
-				if c := r.status().Clones[0]; c.State != test.state || c.Device != "/dev/"+name || c.CopyBytes > 8*mib {
-					t.Errorf("status: %+v; want %s %s, little to copy", c, name, test.state)
+				if c := r.status().Clones[0]; c.State != clone.Stale || at(c) != "/dev/"+name || toCopy(c) > 8*mib || c.DetachedAt != nil ||
+					len(c.Reasons) != 1 || c.Reasons[0].Code != "unplugged" {
+					t.Errorf("status: %+v; want %s stale, as it was unplugged, never detached, little to copy", c, name)
 				}
 				r.early(0, "check", "/dev/md0", "/dev/"+name)
 				r.taken("vda")

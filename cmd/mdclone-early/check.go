@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"strings"
 
 	"mdclone/pkg/clone"
 	"mdclone/pkg/md"
@@ -26,7 +26,7 @@ type checked struct {
 	Device    string          `json:"device"`
 	Clone     *md.UUID        `json:"clone"`
 	State     clone.State     `json:"state"`
-	CopyBytes uint64          `json:"copy_bytes"`
+	CopyBytes *uint64         `json:"copy_bytes"` // nil where its array does not run
 	Reasons   []report.Reason `json:"reasons"`
 }
 
@@ -36,47 +36,46 @@ func (c *checkCommand) Execute(args []string) error {
 		return err
 	}
 	c.begin()
-	array, drive := c.Args.Names[0], c.Args.Names[len(c.Args.Names)-1]
-	if len(c.Args.Names) == 1 {
-		var err error
-		if array, err = c.env.ArrayOf(drive); err != nil {
-			return err
-		}
+	array, drive := "", c.Args.Names[len(c.Args.Names)-1]
+	if len(c.Args.Names) == 2 {
+		array = c.Args.Names[0]
 	}
-	targets, err := c.env.Targets(array)
+	got, err := c.env.Check(array, drive)
 	if err != nil {
 		return err
 	}
-	d, v, err := targets[0].Check(drive)
-	if err != nil {
-		return err
-	}
-	return c.report(targets[0], d, v)
+	return c.conclude(got)
 }
 
-func (c *checkCommand) report(t *clone.Target, d clone.Drive, v clone.Verdict) error {
-	out := checked{
-		Result: report.Done.Result(), Array: t.Conf.Name, Device: d.Path, State: v.State, CopyBytes: v.CopyBytes,
+// conclude reports a verdict, whose exit code counts whether it could be printed or not.
+func (c *checkCommand) conclude(got *clone.Checked) error {
+	out, text := accountOf(got)
+	err := c.print(out, text)
+	if v := got.Verdict; !v.Admit {
+		err = errors.Join(&report.Error{Exit: report.Refused, Reasons: v.Reasons, Hints: v.Hints}, err)
+	}
+	return err
+}
+
+func accountOf(got *clone.Checked) (out checked, text string) {
+	d, v := got.Drive, got.Verdict
+	out = checked{
+		Result: report.Refused.Result(), Array: got.Array, Device: d.Path, State: v.State,
 		Reasons: append([]report.Reason{}, v.Reasons...),
+	}
+	if got.Kernel != "" {
+		out.CopyBytes = &v.CopyBytes
 	}
 	if d.Member != nil {
 		out.Clone = &d.Member.Super.Device
 	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s: %s", d.Path, v.State)
-	if v.Admit {
-		fmt.Fprintf(&text, ": may join %s, %s to copy", t.Array.Name, report.Bytes(v.CopyBytes))
+	if text = fmt.Sprintf("%s: %s", d.Path, v.State); !v.Admit {
+		return out, text + "\n"
 	}
-	text.WriteByte('\n')
-	if v.Admit {
-		for _, r := range v.Reasons {
-			fmt.Fprintf(&text, "  %s\n", r.Text)
-		}
-		return c.print(out, text.String())
+	out.Result = report.Done.Result()
+	text += fmt.Sprintf(": may join %s, %s to copy\n", got.Kernel, report.Bytes(v.CopyBytes))
+	for _, r := range v.Reasons {
+		text += "  " + r.Text + "\n"
 	}
-	out.Result = report.Refused.Result()
-	if err := c.print(out, text.String()); err != nil {
-		return err
-	}
-	return &report.Error{Exit: report.Refused, Reasons: v.Reasons, Hints: v.Hints}
+	return out, text
 }

@@ -82,8 +82,7 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 	if err != nil && !p.said && report.WantsJSON(args) {
 		p.JSON = true
 		if e := p.print(failure{code.Result(), report.ReasonsOf(err)}, ""); e != nil {
-			p.env.Log.Fail(e)
-			return report.Failed
+			p.env.Log.Fail(e) // the code says what err was
 		}
 	}
 	return code

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,21 +28,31 @@ func (c *statusCommand) Execute(args []string) error {
 	}
 	c.begin()
 	s, err := c.env.Status(c.Args.Array)
-	if err != nil {
+	if err != nil && len(s.Arrays) == 0 {
 		return err
 	}
+	s.Result, s.Reasons = report.CodeOf(err).Result(), report.ReasonsOf(err)
+	return errors.Join(err, c.print(s, statusText(s, time.Now())))
+}
+
+func statusText(s clone.Status, now time.Time) string {
 	var text strings.Builder
-	for _, a := range s.Arrays {
-		writeArray(&text, a, time.Now())
+	for _, what := range s.Unreadable {
+		fmt.Fprintf(&text, "not readable for this user: %s\n", what)
 	}
-	if len(s.Arrays) == 0 {
+	for _, a := range s.Arrays {
+		writeArray(&text, a, now)
+	}
+	if len(s.Arrays) == 0 && len(s.Unreadable) == 0 {
 		text.WriteString("no array is configured, and no md array is running\n")
 	}
-	return c.print(s, text.String())
+	return text.String()
 }
 
 func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
 	switch {
+	case a.Device == "" && a.State == "unknown":
+		fmt.Fprintf(b, "%s: whether it is assembled is not known (%s)\n", a.Name, a.UUID)
 	case a.Device == "":
 		fmt.Fprintf(b, "%s: not assembled (%s)\n", a.Name, a.UUID)
 	case a.RaidDisks == 0:
@@ -49,8 +60,8 @@ func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
 	default:
 		fmt.Fprintf(b, "%s: %s, %s, %s, %d of %d slots filled, %s\n", a.Name, a.Device, report.Bytes(a.Size), a.State,
 			a.RaidDisks-a.Degraded, a.RaidDisks, a.SyncAction)
-		if a.ChunkBytes > 0 {
-			fmt.Fprintf(b, "  bitmap: chunks of %s, %s dirty\n", report.Bytes(uint64(a.ChunkBytes)), report.Bytes(a.DirtyBytes))
+		if a.ChunkBytes > 0 && a.DirtyBytes != nil {
+			fmt.Fprintf(b, "  bitmap: chunks of %s, %s dirty\n", report.Bytes(uint64(a.ChunkBytes)), report.Bytes(*a.DirtyBytes))
 		}
 		writeLimits(b, a.Limits)
 	}
@@ -60,11 +71,11 @@ func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
 	for _, what := range a.Unreadable {
 		fmt.Fprintf(b, "  not readable for this user: %s\n", what)
 	}
-	if len(a.Clones) == 0 {
+	if len(a.Clones) == 0 && a.ClonesKnown {
 		b.WriteString("  no clone is recorded; mdclone-early adopt ARRAY DRIVE makes one\n")
 	}
 	for _, c := range a.Clones {
-		writeClone(b, c, now, a.Device != "" && len(a.Unreadable) == 0 && !a.RunsFromClone)
+		writeClone(b, c, now)
 	}
 	for _, line := range a.Advice {
 		fmt.Fprintf(b, "  %s\n", line)
@@ -93,17 +104,20 @@ func writeLimits(b *strings.Builder, l clone.LimitStatus) {
 	}
 }
 
-// writeClone: known tells whether the disks say what the next backup copies.
-func writeClone(b *strings.Builder, c clone.DriveStatus, now time.Time, known bool) {
-	fmt.Fprintf(b, "  clone %s: %s", c.UUID, c.State)
-	if c.Device != "" {
-		fmt.Fprintf(b, " at %s", c.Device)
+func writeClone(b *strings.Builder, c clone.DriveStatus, now time.Time) {
+	state := string(c.State)
+	if state == "" {
+		state = "not known what it is"
+	}
+	fmt.Fprintf(b, "  clone %s: %s", c.UUID, state)
+	if c.Device != nil && *c.Device != "" {
+		fmt.Fprintf(b, " at %s", *c.Device)
 	}
 	if c.DetachedAt != nil {
 		fmt.Fprintf(b, ", detached %s ago", now.Sub(*c.DetachedAt).Round(time.Second))
 	}
-	if known {
-		fmt.Fprintf(b, "; the next backup copies %s\n", report.Bytes(c.CopyBytes))
+	if c.CopyBytes != nil {
+		fmt.Fprintf(b, "; the next backup copies %s\n", report.Bytes(*c.CopyBytes))
 	} else {
 		b.WriteString("; what the next backup copies is not known\n")
 	}

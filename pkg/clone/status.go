@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"time"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/limits"
@@ -18,7 +18,10 @@ import (
 
 // Status is the JSON of `status`.
 type Status struct {
-	Arrays []ArrayStatus `json:"arrays"`
+	Result     string          `json:"result"`
+	Arrays     []ArrayStatus   `json:"arrays"`
+	Unreadable []string        `json:"unreadable"` // what this user may not read, of which array is not known
+	Reasons    []report.Reason `json:"reasons"`    // why it is not all
 }
 
 // ArrayStatus is one array.
@@ -26,19 +29,20 @@ type ArrayStatus struct {
 	Name       string        `json:"name"`
 	Device     string        `json:"device"` // "" if it is not assembled
 	UUID       md.UUID       `json:"uuid"`
-	State      string        `json:"state"` // md's array_state; "not-assembled"
+	State      string        `json:"state"` // md's array_state; "not-assembled"; "unknown" where this user cannot tell
 	SyncAction string        `json:"sync_action"`
 	RaidDisks  int           `json:"raid_disks"`
 	Degraded   int           `json:"degraded"`
 	Size       uint64        `json:"size_bytes"`
 	ChunkBytes uint32        `json:"chunk_bytes"` // 0 if it could not be read, or without a bitmap
-	DirtyBytes uint64        `json:"dirty_bytes"`
+	DirtyBytes *uint64       `json:"dirty_bytes"` // nil if it could not be read
 	Limits     LimitStatus   `json:"limits"`
 	Clones     []DriveStatus `json:"clones"`
 	Advice     []string      `json:"advice"` // what to know before a missing primary is replaced
 	// RunsFromClone says that no primary is in sync: what is written now is on the clone alone.
 	RunsFromClone bool     `json:"runs_from_clone"`
 	Unreadable    []string `json:"unreadable"` // what this user may not read
+	ClonesKnown   bool     `json:"-"`          // what is configured for it could be read
 }
 
 // LimitStatus is max_sectors_kb of the array and of what is on it, in KiB.
@@ -54,79 +58,173 @@ type LimitStatus struct {
 	Findings []report.Reason `json:"findings"`
 }
 
-// DriveStatus is one recorded clone.
-type DriveStatus struct {
-	UUID      md.UUID `json:"uuid"`
-	Device    string  `json:"device"` // "" if it is not plugged in
-	State     State   `json:"state"`
-	CopyBytes uint64  `json:"copy_bytes"` // what the next clone copies
-	// AgainBytes is how much of that it has already: bits are cleared only while all clones are in.
-	AgainBytes uint64          `json:"again_bytes"`
-	Slot       int             `json:"slot"` // its own; -1 if it is not known
-	DetachedAt *time.Time      `json:"detached_at"`
-	Reasons    []report.Reason `json:"reasons"`
-	Hints      []string        `json:"-"`
-}
-
-// Status looks at one array, or at all that are configured and, where none is, at all RAID1 arrays that run.
+// Status looks at one array, or at all that are configured and, where none is, or not all can be read, at all RAID1 arrays that
+// run. What goes wrong with one array is in the error, and does not hide the others.
 func (e *Env) Status(which string) (Status, error) {
-	out := Status{Arrays: []ArrayStatus{}}
-	confs, err := config.Load(e.Root)
+	out := Status{Arrays: []ArrayStatus{}, Unreadable: []string{}}
+	confs, unread, err := e.configured()
 	if err != nil {
-		return out, report.Fail(report.Usage, "configuration", "%w", err)
+		return out, err
 	}
 	arrays, err := e.running()
 	if err != nil {
 		return out, err
 	}
-	var targets []*Target
-	if which != "" {
-		t, err := e.target(which, confs)
-		if err != nil {
-			return out, err
-		}
-		targets = append(targets, t)
+	unnamed, err := e.unnamed(arrays)
+	if err != nil {
+		return out, err
 	}
-	for _, c := range confs {
-		if which != "" {
-			break
-		}
-		t := &Target{env: e, Array: arrays[c.UUID], Conf: c, Configured: true}
-		targets = append(targets, t)
+	out.Unreadable = append(out.Unreadable, unread...)
+	if len(unnamed) > 0 {
+		out.Unreadable = append(out.Unreadable, "the superblocks of "+join(unnamed)+", which tell the array")
 	}
-	if which == "" && len(confs) == 0 {
-		for u, a := range arrays {
-			targets = append(targets, &Target{env: e, Array: a, Conf: config.Array{Name: a.Name, UUID: u}})
+	look := statusLook{unread: len(unread) > 0, unnamed: len(unnamed) > 0}
+	targets, err := e.shown(which, confs, arrays, look.unread)
+	if err != nil {
+		var own *report.Error
+		if errors.As(err, &own) && len(out.Unreadable) > 0 {
+			err = own.Hint("not readable for this user: %s", join(out.Unreadable))
 		}
+		return out, err
 	}
+	var errs []error
 	for _, t := range targets {
-		s, err := t.status()
+		s, err := t.status(look)
+		if err != nil && !e.FS.Exists(t.Array.Attr("array_state")) { // it was stopped meanwhile
+			t.Array = md.Array{}
+			s, err = t.status(look)
+		}
 		if err != nil {
-			return out, fmt.Errorf("%s: %w", t.Conf.Name, err)
+			errs = append(errs, fmt.Errorf("%s: %w", t.Conf.Name, err))
 		}
 		out.Arrays = append(out.Arrays, s)
+	}
+	return out, errors.Join(errs...)
+}
+
+// statusLook is what this user cannot tell of any array.
+type statusLook struct {
+	unread  bool // there is configuration that may not be read
+	unnamed bool // an array runs of which the superblocks may not be read
+}
+
+// shown are the arrays that status is about.
+func (e *Env) shown(which string, confs []config.Array, arrays map[md.UUID]md.Array, unread bool) ([]*Target, error) {
+	var out []*Target
+	if which != "" {
+		t, err := e.target(which, confs)
+		if c, ok := confOf(which, confs); ok && slices.Contains([]string{"not-assembled", "kernel-too-old"}, reasonCode(err)) {
+			return append(out, e.configuredTarget(c, arrays)), nil
+		}
+		return append(out, t), err
+	}
+	for _, c := range confs {
+		out = append(out, e.configuredTarget(c, arrays))
+	}
+	if len(confs) > 0 && !unread {
+		return out, nil
+	}
+	all, err := md.Arrays(e.FS) // in order
+	for _, a := range all {
+		for u, b := range arrays {
+			if _, known := confOf(u.String(), confs); a == b && !known {
+				out = append(out, &Target{env: e, Array: a, Conf: config.Array{Name: a.Name, UUID: u}})
+			}
+		}
+	}
+	return out, err
+}
+
+func (e *Env) configuredTarget(c config.Array, arrays map[md.UUID]md.Array) *Target {
+	return &Target{env: e, Array: arrays[c.UUID], Conf: c, Configured: true}
+}
+
+// confOf finds what is configured by an array's name or UUID.
+func confOf(which string, confs []config.Array) (config.Array, bool) {
+	u, err := md.ParseUUID(which)
+	for _, c := range confs {
+		if c.Name == which || err == nil && c.UUID == u {
+			return c, true
+		}
+	}
+	return config.Array{}, false
+}
+
+// configured is what this user may read of the configuration, and unread what not. Everything else that is wrong with it is an
+// error.
+func (e *Env) configured() (confs []config.Array, unread []string, err error) {
+	dir := filepath.Join(e.Root, config.Dir)
+	if _, err := os.ReadDir(dir); errors.Is(err, fs.ErrPermission) {
+		return nil, []string{dir}, nil
+	}
+	confs, errs := config.LoadEach(e.Root)
+	unread, err = unreadOf(errs)
+	return confs, unread, err
+}
+
+// unreadOf are the files that errs say this user may not read.
+func unreadOf(errs []error) (files []string, err error) {
+	for _, err := range errs {
+		var at *fs.PathError
+		if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &at) {
+			return nil, report.Fail(report.Usage, "configuration", "%w", err)
+		}
+		files = append(files, at.Path)
+	}
+	return files, nil
+}
+
+// unnamed are the arrays that run and are none of arrays, as this user may not read what they are.
+func (e *Env) unnamed(arrays map[md.UUID]md.Array) ([]string, error) {
+	all, err := md.Arrays(e.FS)
+	if err != nil {
+		return nil, err
+	}
+	named := map[md.Array]bool{}
+	for _, a := range arrays {
+		named[a] = true
+	}
+	var out []string
+	for _, a := range all {
+		if named[a] {
+			continue
+		}
+		if _, err := e.uuidOf(a); errors.Is(err, fs.ErrPermission) {
+			out = append(out, a.Name)
+		}
 	}
 	return out, nil
 }
 
-func (t *Target) status() (ArrayStatus, error) {
+// What this user may not read.
+const (
+	unreadDisks  = "the superblocks and bitmaps on the disks"
+	unreadConfig = "what is configured for it"
+)
+
+func (t *Target) status(look statusLook) (ArrayStatus, error) {
 	s := ArrayStatus{
 		Name: t.Conf.Name, UUID: t.Conf.UUID, State: "not-assembled", Clones: []DriveStatus{}, Unreadable: []string{}, Advice: []string{},
 		Limits: LimitStatus{
 			Holders: map[string]uint64{}, Members: map[string]limits.Queue{}, Above: map[string]limits.Queue{}, Findings: []report.Reason{},
 		},
+		ClonesKnown: t.Configured || !look.unread,
+	}
+	if !s.ClonesKnown {
+		s.Unreadable = append(s.Unreadable, unreadConfig)
 	}
 	if t.Array.Name == "" {
-		for _, u := range t.Conf.Clones {
-			s.Clones = append(s.Clones, DriveStatus{UUID: u, State: Absent, Slot: -1, Reasons: []report.Reason{}})
+		if look.unnamed {
+			s.State = "unknown"
 		}
-		return s, nil
+		return s, t.clones(&s, md.State{})
 	}
+	s.Device = t.Array.Path()
 	state, err := t.Array.State()
 	if err != nil {
 		return s, err
 	}
-	s.Device, s.State, s.SyncAction = t.Array.Path(), state.ArrayState, state.SyncAction
+	s.State, s.SyncAction = state.ArrayState, state.SyncAction
 	s.RaidDisks, s.Degraded, s.Size = state.RaidDisks, state.Degraded, state.ComponentSize
 	if err := t.limitStatus(&s.Limits); err != nil {
 		return s, err
@@ -134,27 +232,22 @@ func (t *Target) status() (ArrayStatus, error) {
 	peers, err := t.primaries(state, "")
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		s.Unreadable = append(s.Unreadable, "the superblocks and bitmaps on the disks")
+		s.Unreadable = append(s.Unreadable, unreadDisks)
 	case err != nil:
 		return s, err
 	case len(peers) == 0:
 		s.RunsFromClone = state.Active()
-	case peers[0].member.Bitmap != nil:
-		b := peers[0].member.Bitmap
-		s.ChunkBytes, s.DirtyBytes = b.ChunkBytes, b.Bytes(b.Dirty)
-	}
-	for _, u := range t.Conf.Clones {
-		c, err := t.cloneStatus(u, s)
-		if err != nil {
-			return s, err
+	default:
+		s.DirtyBytes = new(uint64)
+		if b := peers[0].member.Bitmap; b != nil {
+			s.ChunkBytes, *s.DirtyBytes = b.ChunkBytes, b.Bytes(b.Dirty)
 		}
-		s.Clones = append(s.Clones, c)
 	}
-	var own []int
-	for _, c := range s.Clones {
-		own = append(own, c.Slot)
+	if err := t.clones(&s, state); err != nil {
+		return s, err
 	}
-	s.Advice = replaceAdvice(t.Array.Name, state.EmptySlots(), own)
+	own := ownSlots(state, s.Clones)
+	s.Advice = replaceAdvice(t.Array.Name, state.EmptySlots(), own, t.Configured && len(own) > 0)
 	return s, nil
 }
 
@@ -185,95 +278,6 @@ func findings(stack limits.Stack, conf config.Array) []report.Reason {
 		out = append(out, report.Reason{Code: f.Code, Text: f.Text})
 	}
 	return out
-}
-
-// cloneStatus judges one clone as it is now; where the disks cannot be read it says what sysfs knows.
-func (t *Target) cloneStatus(u md.UUID, s ArrayStatus) (DriveStatus, error) {
-	c := DriveStatus{UUID: u, State: Absent, Slot: -1, CopyBytes: s.DirtyBytes, Reasons: []report.Reason{}}
-	x, err := t.env.entry(u)
-	if err == nil && x != nil && !x.DetachedAt.IsZero() {
-		c.DetachedAt, c.Slot = &x.DetachedAt, x.Slot
-		if len(t.Conf.Clones) > 1 && !x.Attached {
-			c.AgainBytes = min(x.DirtyBytes, c.CopyBytes)
-		}
-	}
-	if err != nil && !errors.Is(err, fs.ErrPermission) {
-		return c, err
-	}
-	if len(s.Unreadable) > 0 {
-		return c, nil
-	}
-	d, err := t.env.findClone(u)
-	if err != nil {
-		c.State, c.Reasons = Unsuitable, []report.Reason{{Code: "two-drives", Text: err.Error()}}
-		return c, nil //nolint:nilerr // it is what there is to say of this clone
-	}
-	if d == nil {
-		d, err = t.env.findTooSmall(u)
-	}
-	if err != nil || d == nil {
-		return c, err
-	}
-	f, err := t.Facts(*d)
-	if err != nil {
-		return c, err
-	}
-	v := t.advise(Judge(f), *d)
-	c.Device, c.State, c.Reasons, c.Hints = d.Path, v.State, append(c.Reasons, v.Reasons...), v.Hints
-	c.CopyBytes, c.AgainBytes = v.CopyBytes, min(c.AgainBytes, v.CopyBytes)
-	if d.Member != nil && d.Member.Super.Slot() >= 0 {
-		c.Slot = d.Member.Super.Slot()
-	}
-	return c, nil
-}
-
-// Check is the verdict on one drive, without changing anything.
-func (t *Target) Check(path string) (Drive, Verdict, error) {
-	d, err := t.env.readDrive(path)
-	if err != nil {
-		return d, Verdict{}, report.Fail(report.Usage, "no-such-drive", "%w", err)
-	}
-	f, err := t.Facts(d)
-	if err != nil {
-		return d, Verdict{}, err
-	}
-	if len(t.Conf.Clones) == 0 && d.Member != nil {
-		if !f.looksLikeClone() {
-			t.env.Log.Warnf("%s is not write-mostly, as a clone is: one of the array's own disks? A backup takes it only once it is recorded",
-				d.Name)
-		}
-		f.Recorded = true // nothing is recorded, and the question is what the bitmaps say of it
-	}
-	return d, t.advise(Judge(f), d), nil
-}
-
-// ArrayOf finds the array that a drive is, or once was, a member of.
-func (e *Env) ArrayOf(path string) (string, error) {
-	d, err := e.readDrive(path)
-	if err != nil {
-		return "", report.Fail(report.Usage, "no-such-drive", "%w", err)
-	}
-	if d.Member == nil {
-		return "", report.Fail(report.Refused, "no-superblock", "%s: %w", path, d.Err)
-	}
-	return d.Member.Super.Array.String(), nil
-}
-
-// InUse says what uses the whole drive that a device is, or is part of: until that is nothing it must not be unplugged.
-func (e *Env) InUse(path string) ([]string, error) {
-	name, err := md.KernelName(e.FS, path)
-	if err != nil {
-		return nil, err
-	}
-	users, err := e.users(e.FS.DiskOf(name))
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, u := range users {
-		out = append(out, u.String())
-	}
-	return out, nil
 }
 
 // byLink finds an array's UUID as udev links it, for a user who cannot read the disks.

@@ -209,22 +209,19 @@ func TestStatusTellsWhenACloneLeft(t *testing.T) {
 		{1}: {Clone: md.UUID{1}, Slot: 2, DetachedAt: left},
 		{2}: {Clone: md.UUID{2}, Slot: -1, Attached: true}, // it never did
 		{3}: nil,
+		{4}: {Clone: md.UUID{4}, Slot: 2, DetachedAt: left, Attached: true}, // it did, and was let in again
 	} {
 		if x != nil {
 			if err := e.record(*x); err != nil {
 				t.Fatal(err)
 			}
 		}
-		got, err := (&Target{env: e, Array: a}).cloneStatus(u, ArrayStatus{Unreadable: []string{"the disks"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := json.Marshal(got)
+		text, err := json.Marshal((&Target{env: e, Array: a}).recorded(u, ArrayStatus{}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := `"detached_at":null`
-		if x != nil && !x.DetachedAt.IsZero() {
+		if x != nil && !x.DetachedAt.IsZero() && !x.Attached {
 			want = `"detached_at":"2001-09-09T01:46:40Z"`
 		}
 		if !strings.Contains(string(text), want) {
