@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -147,8 +148,9 @@ func thaw(fd int) error {
 
 // guard is the second process, seen from the first.
 type guard struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	says bytes.Buffer // its stderr; to be read when it has ended
 }
 
 // startGuard returns when the guard is ready.
@@ -159,6 +161,7 @@ func startGuardWith(files []*os.File, args ...string) (*guard, error) {
 	g := &guard{cmd: exec.Command("/proc/self/exe", append([]string{GuardCommand}, args...)...)}
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of Ctrl-C on our terminal
 	g.cmd.ExtraFiles = files
+	g.cmd.Stderr = &g.says
 	var err error
 	if g.in, err = g.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -172,13 +175,28 @@ func startGuardWith(files []*os.File, args ...string) (*guard, error) {
 	}
 	var ready [6]byte
 	if _, err := io.ReadFull(out, ready[:]); err != nil {
-		return nil, errors.Join(fmt.Errorf("guard %s: %w", strings.Join(args, " "), err), g.end())
+		return nil, errors.Join(fmt.Errorf("guard %s does not begin: %w", strings.Join(args, " "), err), g.end())
 	}
 	return g, nil
 }
 
 // end has the guard undo, and waits for it.
-func (g *guard) end() error { return errors.Join(g.in.Close(), g.cmd.Wait()) }
+func (g *guard) end() error {
+	closed, ended := g.in.Close(), g.cmd.Wait()
+	return errors.Join(closed, guardError(g.cmd.Args[2], g.says.String(), ended))
+}
+
+// guardError is how a guard ended, with what it said of that.
+func guardError(what, said string, err error) error {
+	if err == nil {
+		return nil
+	}
+	text := "guard " + what
+	for line := range strings.Lines(said) {
+		text += ": " + strings.TrimPrefix(strings.TrimSpace(line), "mdclone: error: ")
+	}
+	return fmt.Errorf("%s: %w", text, err)
+}
 
 // dismiss ends the guard without undoing.
 func (g *guard) dismiss() error {
