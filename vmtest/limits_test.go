@@ -76,8 +76,8 @@ func TestLimitsHold(t *testing.T) {
 			r.early(0, "attach")
 			r.Script(make)
 			wantFinding(t, limits(t, 64, 64), "member-lowers", "vdc")
-			if got := r.early(0, "status").Stdout; !strings.Contains(got, "assembled anew") {
-				t.Errorf("status says %q; want it to say how long the limit stays", got)
+			if got := r.early(0, "status").Stdout; !strings.Contains(got, "once it has left mdclone-early pin raises it") {
+				t.Errorf("status says %q; want it to say what raises the limit again", got)
 			}
 			r.early(0, "detach")
 			if found := limits(t, 256, 64); len(found) > 0 {

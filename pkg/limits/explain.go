@@ -69,6 +69,9 @@ func ReadStack(a md.Array) (Stack, error) {
 	return s, nil
 }
 
+// maxSectors is the one limit that can be written, and so raised again.
+const maxSectors = "max_sectors_kb"
+
 // limit is one of a queue's limits that only ever fall when devices are stacked (block/blk-settings.c,
 // blk_stack_limits, Linux 6.12).
 type limit struct {
@@ -77,7 +80,7 @@ type limit struct {
 }
 
 var falling = []limit{
-	{"max_sectors_kb", func(q Queue) uint64 { return q.MaxSectorsKB }},
+	{maxSectors, func(q Queue) uint64 { return q.MaxSectorsKB }},
 	{"max_hw_sectors_kb", func(q Queue) uint64 { return q.MaxHWSectorsKB }},
 	{"max_segments", func(q Queue) uint64 { return q.MaxSegments }},
 	{"max_segment_size", func(q Queue) uint64 { return q.MaxSegmentSize }},
@@ -94,13 +97,17 @@ func (s Stack) Explain(pinned, cloneKB uint64) []Finding {
 		switch {
 		case now == 0 || len(s.Members) == 0:
 		case low == now && next > low:
-			for _, n := range names {
-				say("member-lowers", "%s of %s is %d because of %s: the others take %d; once it has left it stays so until the array is "+
-					"assembled anew", l.name, s.Array.Name, now, n, next)
+			wanted := pinned // by the configuration, or, where that is what the member takes, by the recorded clones
+			if pinned == now {
+				wanted = cloneKB
 			}
-		case now < low && !(l.name == "max_sectors_kb" && now == pinned):
-			say("stays-low", "%s of %s is %d although each member takes %d: a member that has left, or a write, lowered it, and it stays so "+
-				"until the array is assembled anew", l.name, s.Array.Name, now, low)
+			for _, n := range names {
+				say("member-lowers", "%s of %s is %d because of %s: the others take %d%s", l.name, s.Array.Name, now, n, next,
+					s.stays("; once it has left ", l, wanted))
+			}
+		case now < low && !(l.name == maxSectors && now == pinned):
+			say("stays-low", "%s of %s is %d although each member takes %d: a member that has left, or a write, lowered it%s", l.name,
+				s.Array.Name, now, low, s.stays(", and ", l, pinned))
 		}
 		for _, h := range s.Holders {
 			if of := l.of(h.Queue); now != 0 && of > now {
@@ -125,6 +132,19 @@ func (s Stack) Explain(pinned, cloneKB uint64) []Finding {
 			cloneKB, low)
 	}
 	return out
+}
+
+// stays says, after lead, how long a limit stays that was lowered. A pin raises max_sectors_kb at once, up to wanted KiB (0
+// for no bound), but not above the array's max_hw_sectors_kb, which nothing raises while it runs.
+func (s Stack) stays(lead string, l limit, wanted uint64) string {
+	q := s.Array.Queue
+	switch {
+	case l.name == maxSectors && wanted != 0 && wanted <= q.MaxSectorsKB:
+		return "" // the pin holds it there too
+	case l.name == maxSectors && q.MaxSectorsKB < q.MaxHWSectorsKB:
+		return lead + "mdclone-early pin raises it"
+	}
+	return lead + "it stays so until the array is assembled anew"
 }
 
 // lowest is the smallest value of a limit among the members, whose it is, and the smallest of the others.

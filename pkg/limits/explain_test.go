@@ -1,6 +1,8 @@
 package limits
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,6 +65,41 @@ func TestExplain(t *testing.T) {
 		}
 		if auto := test.stack.Auto(test.cloneKB); auto != test.auto {
 			t.Errorf("%s: Auto(%d) = %d; want %d", test.name, test.cloneKB, auto, test.auto)
+		}
+	}
+}
+
+func TestExplainSaysHowLong(t *testing.T) {
+	const (
+		raised = "mdclone-early pin raises it"
+		anew   = "it stays so until the array is assembled anew"
+	)
+	queue := func(kb, hw, segments uint64) Queue {
+		return Queue{MaxSectorsKB: kb, MaxHWSectorsKB: hw, MaxSegments: segments, MaxSegmentSize: 65536, LogicalBlock: 512}
+	}
+	full, small, weak := queue(1280, 2048, 128), queue(120, 2048, 128), queue(120, 120, 128)
+	for _, test := range []struct {
+		name            string
+		array, member   Queue // beside one that is full
+		pinned, cloneKB uint64
+		want            []string // how each finding ends
+	}{
+		{"a member lowers", small, small, 120, 0, []string{"once it has left " + raised}},
+		{"a member lowers, configured is more", small, small, 512, 64, []string{"once it has left " + raised}},
+		{"a member lowers, configured is less", small, small, 64, 0, []string{"take 1280"}},
+		{"the recorded clone is in", small, small, 120, 120, []string{"take 1280"}},
+		{"a member that the clone takes more than", small, small, 120, 512, []string{"once it has left " + raised}},
+		{"a member's hardware lowers", weak, weak, 120, 0, []string{"once it has left " + anew, "once it has left " + anew}},
+		{"it left", small, full, 1280, 0, []string{"lowered it, and " + raised}},
+		{"it left, no pin", small, full, 0, 0, []string{"lowered it, and " + raised}},
+		{"it left, configured is less", small, full, 64, 0, []string{"lowered it"}},
+		{"it left, and its hardware's limit stays", weak, full, 1280, 0, []string{"lowered it, and " + anew, "lowered it, and " + anew}},
+		{"segments", queue(1280, 2048, 1), queue(1280, 2048, 1), 1280, 0, []string{"once it has left " + anew}},
+		{"segments, it left", queue(1280, 2048, 1), full, 1280, 0, []string{"lowered it, and " + anew}},
+	} {
+		got := Stack{Array: Device{"md0", test.array}, Members: []Device{{"a", full}, {"b", test.member}}}.Explain(test.pinned, test.cloneKB)
+		if !slices.EqualFunc(got, test.want, func(f Finding, end string) bool { return strings.HasSuffix(f.Text, end) }) {
+			t.Errorf("%s: Explain() = %q; want endings %q", test.name, got, test.want)
 		}
 	}
 }
