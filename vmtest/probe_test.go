@@ -131,6 +131,58 @@ func TestProbe(t *testing.T) {
 				r.Script(`mdadm --stop /dev/md1000001 2>/dev/null; losetup -d /dev/loop0; rm /tmp/file`)
 				clean(t)
 			})
+			t.Run("loop devices that are not its own", func(t *testing.T) {
+				r := r.at(t)
+				// one is left unbound, as by a probe that was killed before it had an array, one is bound, and one is open: nodes
+				// that are opened make their devices
+				r.Script(`truncate -s 8M /tmp/file; losetup /dev/loop3841 /tmp/file; mknod /tmp/left b 7 3840; mknod /tmp/open b 7 3842
+					: < /tmp/left; sleep 1000 < /tmp/open >/dev/null 2>&1 & echo $! > /tmp/holder; ls -d /sys/block/loop384[012]`)
+				r.early(0, "probe")
+				if got := r.Script("cd /sys/block; echo loop38*; cat loop3841/loop/backing_file"); got != "loop3841 loop3842\n/tmp/file\n" {
+					t.Errorf("after a probe there are %s; want what others have, and nothing else", got)
+				}
+				r.Script("losetup -d /dev/loop3841; kill $(cat /tmp/holder); rm /tmp/holder /tmp/left /tmp/open /tmp/file")
+				r.early(0, "probe") // removes those too: nobody has them now
+				clean(t)
+			})
+			for _, test := range []struct {
+				name  string
+				taken string
+				code  int
+			}{
+				{"another program is quicker", "loop3840 loop3841 loop3843", 0},
+				{"other programs take all its loop devices", "loop3840 loop3841 loop3842 loop3843 loop3844 loop3845 loop3846 loop3847 " +
+					"loop3848 loop3849 loop3850 loop3851 loop3852 loop3853 loop3854 loop3855", 3},
+			} {
+				t.Run(test.name, func(t *testing.T) {
+					r := r.at(t)
+					// a frozen file system holds the probe between its choice of numbers and their use
+					r.Script("truncate -s 8M /tmp/file; fsfreeze -f /mnt")
+					p, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"mdclone-early", "probe", "--json", "--dir", "/mnt"}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.Script(fmt.Sprintf("until cat /proc/%d/task/*/status | grep -q '^State:.D'; do kill -0 %d; sleep 0.05; done", p.PID, p.PID))
+					r.Script("for l in " + test.taken + "; do losetup /dev/$l /tmp/file; done; fsfreeze -u /mnt")
+					got, err := p.Wait(r.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					account := read[clone.ProbeResult](r, got.Stdout)
+					if got.Code != test.code || len(account.Reasons) != 1 { // a guard that waits for what others have ends with a second
+						t.Errorf("probe = %d, %+v; want %d, and nothing of what others have", got.Code, account, test.code)
+					}
+					if test.code == 3 && !strings.Contains(account.Reasons[0].Text, "loop devices 3840 to 3855") {
+						t.Errorf("probe says %+v; want it to name the loop devices", account.Reasons)
+					}
+					if got := r.Script("cd /sys/block; echo loop38*; cat loop38*/loop/backing_file | sort -u"); got != test.taken+"\n/tmp/file\n" {
+						t.Errorf("after the probe there are %s; want %s", got, test.taken)
+					}
+					r.Script("for l in " + test.taken + "; do losetup -d /dev/$l; done; rm /tmp/file")
+					r.early(0, "probe")
+					clean(t)
+				})
+			}
 			t.Run("no space", func(t *testing.T) {
 				r := r.at(t)
 				r.Script("mkdir /tmp/small; mount -t tmpfs -o size=6M none /tmp/small")

@@ -10,8 +10,9 @@ import (
 
 const probeHelp = `Tests the running kernel: a member with a small limit joins a mirror under dm, and large requests are written
 and read. Kernels before Linux 4.3 lost them ("bio too big device"). The mirror is made for this (array md1000001, dm
-device mdclone-probe, two loop devices, 8 MiB of memory) and removed; no other device is touched. A running mdadm --monitor
-may report it.
+device mdclone-probe, two loop devices of the numbers 3840 to 3855, 8 MiB of memory) and removed. No other device is touched,
+but a loop device of these numbers that nobody uses is taken for what an earlier test has left, and removed too. A running
+mdadm --monitor may report the mirror.
 
 0 if the kernel passes, 1 if it fails, 3 if it cannot be tested here.`
 

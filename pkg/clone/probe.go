@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -86,10 +87,16 @@ func (e *Env) trial(ctx context.Context, dir string) (t limits.Trial, err error)
 		return t, err
 	}
 	t, err = s.Run(ctx, dir)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	if lacks(err) {
 		err = notTestable(err)
 	}
 	return t, errors.Join(err, s.Close(), g.end())
+}
+
+// lacks tells whether a trial ended for want of what it is made of, which says nothing of the kernel.
+func lacks(err error) bool {
+	return slices.ContainsFunc([]error{unix.ENOSPC, unix.EOPNOTSUPP, fs.ErrNotExist, fs.ErrPermission, limits.ErrNoLoops},
+		func(want error) bool { return errors.Is(err, want) })
 }
 
 func notTestable(err error) error {

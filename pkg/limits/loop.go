@@ -3,7 +3,9 @@ package limits
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -46,7 +48,7 @@ func backing(dir string, size int64) (*os.File, error) {
 
 // newLoop makes the loop device of a number that no device has yet, over a file.
 func newLoop(number int, file *os.File) (*loop, error) {
-	l := &loop{name: fmt.Sprintf("loop%d", number), file: file}
+	l := &loop{name: loopName(number), file: file}
 	if err := loopCall(unix.LOOP_CTL_ADD, number); err != nil {
 		return nil, fmt.Errorf("make %s: %w", l.name, err)
 	}
@@ -55,34 +57,67 @@ func newLoop(number int, file *os.File) (*loop, error) {
 		return nil, err
 	}
 	l.node = node
-	fd := int(node.Fd())
-	if err := unix.IoctlSetInt(fd, unix.LOOP_SET_FD, int(file.Fd())); err != nil {
+	if err := bind(int(node.Fd()), int(file.Fd())); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up %s: %w", l.name, err), node.Close())
-	}
-	info := unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}
-	copy(info.File_name[:], backingName)
-	if err := unix.IoctlLoopSetStatus64(fd, &info); err != nil {
-		err = fmt.Errorf("set up %s: %w", l.name, err)
-		return nil, errors.Join(err, unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0), node.Close())
 	}
 	return l, nil
 }
 
+// bind sets a loop device up over a file, in one step: a kill between two would leave it bound for ever.
+func bind(fd, file int) error {
+	info := unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}
+	copy(info.File_name[:], backingName)
+	err := unix.IoctlLoopConfigure(fd, &unix.LoopConfig{Fd: uint32(file), Info: info})
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTTY) {
+		return err
+	}
+	// Linux before 5.8 needs the two
+	if err := unix.IoctlSetInt(fd, unix.LOOP_SET_FD, file); err != nil {
+		return err
+	}
+	if err := unix.IoctlLoopSetStatus64(fd, &info); err != nil {
+		return errors.Join(err, unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0))
+	}
+	return nil
+}
+
 func (l *loop) close() error { return errors.Join(l.node.Close(), l.file.Close()) }
 
-// removeLoop takes the loop device away once nothing uses it; one that is not there is gone already.
-func removeLoop(f sysfs.FS, number int, until time.Time) error {
-	name := fmt.Sprintf("loop%d", number)
+// ErrNoLoops says that too few loop devices of our numbers are free.
+var ErrNoLoops = fmt.Errorf("other programs have, or take, the loop devices %d to %d", loopsFrom, loopsEnd-1)
+
+// takeLoop tries numbers in turn until one is not taken by another program first, and returns those after it.
+func takeLoop(numbers []int, try func(number int) error) (rest []int, err error) {
+	for i, n := range numbers {
+		err := try(n)
+		// there is a device of that number now (LOOP_CTL_ADD), or it has a file or an owner (LOOP_CONFIGURE)
+		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
+			return numbers[i+1:], err
+		}
+	}
+	return nil, ErrNoLoops
+}
+
+// removeLoop takes a loop device of our numbers away once nothing uses it. One that is not there is gone already, and one
+// that is another program's, or becomes that meanwhile, is left alone.
+func removeLoop(f sysfs.FS, number int, until time.Time, remove func(number int) error) error {
+	name := loopName(number)
 	return retry(until, func() error {
 		if !f.Exists("block", name) {
 			return nil
 		}
-		if err := loopCall(unix.LOOP_CTL_REMOVE, number); err != nil && !errors.Is(err, unix.ENODEV) {
+		if file, err := backingOf(f, name); err != nil || !removable(file) {
+			return err
+		}
+		if err := remove(number); err != nil && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("remove %s: %w", name, err)
 		}
 		return nil
 	})
 }
+
+// deleteLoop has the kernel take a loop device away, which it does only to one that has no file and is not open.
+func deleteLoop(number int) error { return loopCall(unix.LOOP_CTL_REMOVE, number) }
 
 func loopCall(request uint, number int) error {
 	control, err := os.OpenFile(loopControl, os.O_RDWR, 0)
@@ -93,29 +128,59 @@ func loopCall(request uint, number int) error {
 	return unix.IoctlSetInt(int(control.Fd()), request, number)
 }
 
-// loopsFrom is where our loop devices' numbers begin, far from those that others take.
-const loopsFrom = 3840
+// The numbers of our loop devices, far from those that others take: from loopsFrom, before loopsEnd.
+const (
+	loopsFrom = 3840
+	loopsEnd  = loopsFrom + 16
+)
 
-// freeLoops finds n numbers of loop devices that there are not.
-func freeLoops(f sysfs.FS, n int) []int {
+func loopName(number int) string { return fmt.Sprintf("loop%d", number) }
+
+// freeLoops lists those of our numbers that no loop device has. What a probe that was killed has left is removed first;
+// what is still in use at until is another program's.
+func freeLoops(f sysfs.FS, until time.Time, remove func(number int) error) ([]int, error) {
 	var out []int
-	for i := loopsFrom; len(out) < n; i++ {
-		if !f.Exists("block", fmt.Sprintf("loop%d", i)) {
-			out = append(out, i)
+	for n := loopsFrom; n < loopsEnd; n++ {
+		if err := removeLoop(f, n, until, remove); err != nil && !errors.Is(err, unix.EBUSY) {
+			return nil, err
+		}
+		if !f.Exists("block", loopName(n)) {
+			out = append(out, n)
 		}
 	}
-	return out
+	return out, nil
 }
 
-// ourLoop tells whether a block device is a loop device of ours: by its number, and its file has no name.
-func ourLoop(f sysfs.FS, name string) bool {
+// backingOf reads what file a loop device is on, "" if on none.
+func backingOf(f sysfs.FS, name string) (string, error) {
+	file, err := f.Read("block", name, "loop/backing_file")
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return "", nil // the directory comes and goes with the file
+	}
+	return file, err
+}
+
+// ourFile tells whether the kernel's name of a loop device's file is that of a file of backing's: one that never had a
+// name is called by its inode (fs/dcache.c, d_tmpfile, Linux 6.12).
+func ourFile(file string) bool {
+	name, deleted := strings.CutSuffix(path.Base(file), " (deleted)")
+	inode, numbered := strings.CutPrefix(name, "#")
+	_, err := strconv.ParseUint(inode, 10, 64)
+	return deleted && (name == "memfd:"+backingName || numbered && err == nil)
+}
+
+// removable tells whether a loop device of our numbers may be removed, by its file: ours, or none, as before it is bound.
+func removable(file string) bool { return file == "" || ourFile(file) }
+
+// ourLoop tells whether a block device is a loop device of ours that is in use: by its number, and by its file.
+func ourLoop(f sysfs.FS, name string) (bool, error) {
 	text, ok := strings.CutPrefix(name, "loop")
 	number, err := strconv.Atoi(text)
-	if !ok || err != nil || number < loopsFrom {
-		return false
+	if !ok || err != nil || number < loopsFrom || number >= loopsEnd {
+		return false, nil
 	}
-	file, err := f.Read("block", name, "loop/backing_file")
-	return err == nil && strings.HasSuffix(file, " (deleted)")
+	file, err := backingOf(f, name)
+	return err == nil && ourFile(file), err
 }
 
 // retry calls do until it succeeds or fails for good. While a device is open (udev looks at each new one) the kernel

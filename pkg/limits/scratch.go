@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,38 +36,51 @@ var ErrLeftover = errors.New("there is a device of that name")
 type Scratch struct {
 	fs      sysfs.FS
 	array   md.Array
-	numbers []int // of the loop devices
+	numbers []int // that its loop devices may have
 	loops   []*loop
 	top     *md.Disk
 }
 
 // NewScratch plans a scratch mirror; nothing is made yet. What an earlier one left, whose guard was killed too, is
-// removed, if it is certain that it is ours.
+// removed, if it is certain that it is ours. The lock must be held: what another probe makes this moment looks the same.
 func NewScratch(f sysfs.FS) (*Scratch, error) {
 	if f.Exists("block", scratchArray) {
-		members, err := f.List("block", scratchArray, "slaves")
+		ours, err := ourArray(f)
+		if err == nil && !ours {
+			err = fmt.Errorf("%s: %w", scratchArray, ErrLeftover)
+		}
+		if err == nil {
+			err = removeArray(f, time.Now().Add(scratchBound))
+		}
 		if err != nil {
 			return nil, err
 		}
-		if !f.Exists("block", scratchArray, "md") || slices.ContainsFunc(members, func(m string) bool { return !ourLoop(f, m) }) {
-			return nil, fmt.Errorf("%s: %w", scratchArray, ErrLeftover)
-		}
-		var numbers []int
-		for _, m := range members {
-			n, err := strconv.Atoi(strings.TrimPrefix(m, "loop"))
-			if err != nil {
-				return nil, err
-			}
-			numbers = append(numbers, n)
-		}
-		if err := RemoveScratch(f, numbers); err != nil {
-			return nil, err
-		}
 	}
-	return &Scratch{fs: f, array: md.Array{FS: f, Name: scratchArray}, numbers: freeLoops(f, 2)}, nil
+	numbers, err := freeLoops(f, time.Now().Add(lockBound), deleteLoop)
+	if err != nil {
+		return nil, err
+	}
+	if len(numbers) < 2 {
+		return nil, ErrNoLoops
+	}
+	return &Scratch{fs: f, array: md.Array{FS: f, Name: scratchArray}, numbers: numbers}, nil
 }
 
-// Loops are the numbers of the loop devices, which RemoveScratch must know.
+// ourArray tells whether the array of the scratch array's name is one, by what its members are on.
+func ourArray(f sysfs.FS) (bool, error) {
+	members, err := f.List("block", scratchArray, "slaves")
+	if err != nil || !f.Exists("block", scratchArray, "md") {
+		return false, err
+	}
+	for _, m := range members {
+		if ours, err := ourLoop(f, m); err != nil || !ours {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Loops are the numbers that its loop devices may have, which RemoveScratch must know.
 func (s *Scratch) Loops() []int { return s.numbers }
 
 // LockScratch makes this the only process that has a scratch mirror: the file must stay open, in the guard too, until
@@ -97,12 +109,14 @@ func smallKB() uint64 { return max(16, uint64(os.Getpagesize())>>10) }
 // what is made is removed by RemoveScratch.
 func (s *Scratch) Run(ctx context.Context, dir string) (Trial, error) {
 	t := Trial{MemberKB: smallKB()}
-	for _, n := range s.numbers {
+	rest := s.numbers
+	for range 2 {
 		file, err := backing(dir, scratchSize)
 		if err != nil {
 			return t, err
 		}
-		l, err := newLoop(n, file)
+		var l *loop
+		rest, err = takeLoop(rest, func(n int) (err error) { l, err = newLoop(n, file); return err })
 		if err != nil {
 			return t, errors.Join(err, file.Close())
 		}
@@ -283,9 +297,19 @@ func (s *Scratch) Close() error {
 	return errors.Join(errs...)
 }
 
-// RemoveScratch removes all that a Scratch with these loop devices makes; what is not there is removed already.
+// RemoveScratch removes all that a Scratch with these loop devices makes; what is not there is removed already, and loop
+// devices of these numbers that others have are left alone.
 func RemoveScratch(f sysfs.FS, loops []int) error {
 	until := time.Now().Add(scratchBound)
+	errs := []error{removeArray(f, until)}
+	for _, n := range loops {
+		errs = append(errs, removeLoop(f, n, until, deleteLoop))
+	}
+	return errors.Join(errs...)
+}
+
+// removeArray removes the scratch array and the dm device on it.
+func removeArray(f sysfs.FS, until time.Time) error {
 	var errs []error
 	if control, err := dm.Open("/"); err == nil {
 		if err := control.Remove(scratchDM); err != nil && !errors.Is(err, unix.ENXIO) {
@@ -303,8 +327,5 @@ func RemoveScratch(f sysfs.FS, loops []int) error {
 		}
 		return err
 	}))
-	for _, n := range loops {
-		errs = append(errs, removeLoop(f, n, until))
-	}
 	return errors.Join(errs...)
 }
