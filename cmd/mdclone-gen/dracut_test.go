@@ -64,7 +64,7 @@ func TestInstallDracut(t *testing.T) {
 	before := f.tree()
 	f.run(0, "install")
 	var want []string
-	for _, v := range []string{kernel, kernel + "-old"} {
+	for _, v := range []string{kernel + "-old", kernel} { // the newest first
 		want = append(want, "/usr/bin/env NO_POST_UPDATE_HOOKS=1 /usr/bin/dracut --quiet --force /boot/initrd.img-"+v+".mdclone-new "+v,
 			"/usr/bin/run-parts --arg="+v+" --arg=/boot/initrd.img-"+v+" /etc/initramfs/post-update.d")
 	}
@@ -168,6 +168,7 @@ func TestDracutFollowsALink(t *testing.T) {
 	t.Parallel()
 	f := newFakeDracut(t)
 	f.write("boot/efi/initrd", "the old one")
+	f.remove("boot/initrd.img-" + kernel)
 	if err := os.Symlink("efi/initrd", f.path("boot/initrd.img-"+kernel)); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -95,11 +94,12 @@ func (a *app) entryImages(m machine) ([]bootImage, error) {
 	}
 	var images []bootImage
 	for _, root := range a.entryRoots(m) {
-		names, err := filepath.Glob(m.path(path.Join(root, "loader/entries/*.conf")))
+		names, err := m.list(path.Join(root, "loader/entries"), func(name string) bool { return strings.HasSuffix(name, ".conf") })
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range names {
+			name = m.path(name)
 			text, err := os.ReadFile(name)
 			if err != nil {
 				return nil, err
@@ -110,7 +110,7 @@ func (a *app) entryImages(m machine) ([]bootImage, error) {
 			case isFirst && e.linux == "":
 				a.log.Warnf("%s, systemd-boot's default entry, names no kernel: what it starts is not looked at", name)
 				continue
-			case !isFirst && (other || e.linux == "" || e.version == "" || !m.hasKernel(e.version)):
+			case !isFirst && (other || e.linux == "" || e.version == "" || !m.mayStart(e.version)):
 				a.log.Infof("%s is not looked at: it is of another system, or its kernel is gone", name)
 				continue
 			}

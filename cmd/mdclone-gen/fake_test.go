@@ -50,7 +50,7 @@ type fake struct {
 	stderr bytes.Buffer
 	ran    []string // what was run instead of processes
 	fail   error    // what update-initramfs returns, or dracut
-	failAt string   // the only kernel for which dracut fails so, "" for all
+	failAt string   // the only kernel for which they fail so, "" for all
 	cut    bool     // dracut makes half an image, and says nothing
 	deaf   bool     // what the boot loader has to do about a new image fails
 	grub   *fakeGrub
@@ -58,7 +58,7 @@ type fake struct {
 	app    *app
 }
 
-// newFake has two kernels and a configuration for one array; no boot image was made yet.
+// newFake has two kernels with the boot images of their installation, and a configuration for one array.
 func newFake(t testing.TB) *fake {
 	t.Helper()
 	f := &fake{t: t, root: t.TempDir()}
@@ -94,6 +94,9 @@ func newFake(t testing.TB) *fake {
 	f.app.now = func() time.Time { return time.Unix(1_000_000, 0) }
 	f.app.rtc = func() time.Time { return time.Time{} }
 	f.app.members = func() ([]md.Found, error) { return nil, nil }
+	for _, v := range []string{kernel, kernel + "-old"} {
+		f.makeImage(v)
+	}
 	return f
 }
 
@@ -190,18 +193,12 @@ func (f *fake) command(root, name string, args ...string) error {
 	if name == "/"+dracutProgram {
 		return f.dracut(args[len(args)-1], args[len(args)-2])
 	}
-	if f.fail != nil {
+	version := args[len(args)-1]
+	if f.fail != nil && (f.failAt == "" || f.failAt == version) {
 		return f.fail
 	}
-	kernels, err := filepath.Glob(f.path("boot/vmlinuz-*"))
-	if err != nil {
-		return err
-	}
-	for _, k := range kernels {
-		version := strings.TrimPrefix(filepath.Base(k), "vmlinuz-")
-		f.makeImage(version)
-		f.kernelInstall(version)
-	}
+	f.makeImage(version)
+	f.kernelInstall(version)
 	return nil
 }
 

@@ -8,16 +8,18 @@ import (
 	"strings"
 
 	"mdclone/pkg/report"
+	"mdclone/pkg/sysroot"
 )
 
 // images lists the boot images of the machine, by absolute path. skipped are those that cannot be booted as they are:
 // copies that update-initramfs, dracut or an administrator keeps, and images whose kernel is gone.
 func (m machine) images() (images, skipped []string, err error) {
-	all, err := filepath.Glob(m.path("boot/initrd.img-*"))
+	all, err := m.list("boot", func(name string) bool { return strings.HasPrefix(name, "initrd.img-") })
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, image := range all {
+		image = m.path(image)
 		if isCopy(image) || !m.hasKernel(versionOf(image)) {
 			skipped = append(skipped, image)
 			continue
@@ -25,6 +27,28 @@ func (m machine) images() (images, skipped []string, err error) {
 		images = append(images, image)
 	}
 	return images, skipped, nil
+}
+
+// kernels are the versions of the kernels in /boot, newest first.
+func (m machine) kernels() ([]string, error) {
+	var versions []string
+	_, err := m.list("boot", func(name string) bool {
+		stem, version, _ := strings.Cut(name, "-")
+		if (stem == "vmlinuz" || stem == "vmlinux") && version != "" && !isCopy(name) && !slices.Contains(versions, version) {
+			versions = append(versions, version)
+		}
+		return false
+	})
+	slices.SortFunc(versions, func(a, b string) int {
+		switch {
+		case sysroot.Newer(a, b):
+			return -1
+		case sysroot.Newer(b, a):
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	return versions, err
 }
 
 func isCopy(image string) bool {
@@ -41,9 +65,15 @@ func versionOf(image string) string {
 	return strings.TrimSuffix(version, newSuffix)
 }
 
+// hasKernel tells whether there is a kernel for an image in /boot: where its modules alone have stayed nothing starts it, and
+// nothing makes it anew.
 func (m machine) hasKernel(version string) bool {
-	return slices.ContainsFunc([]string{"boot/vmlinuz-", "boot/vmlinux-", "lib/modules/"},
-		func(prefix string) bool { return m.exists(prefix + version) })
+	return m.exists("boot/vmlinuz-"+version) || m.exists("boot/vmlinux-"+version)
+}
+
+// mayStart tells whether an entry of systemd-boot is for a kernel of this machine, which need not have it in /boot.
+func (m machine) mayStart(version string) bool {
+	return m.hasKernel(version) || m.exists("lib/modules/"+version)
 }
 
 // reload tells a running udev of new rules. That it cannot is no failure: it looks itself every few seconds.

@@ -78,14 +78,12 @@ func (c *installCommand) install(args []string, doc *document) error {
 	if err != nil {
 		return err
 	}
-	if err := c.app.updateImages(m, m.generator(), want.check); err != nil {
-		return err
-	}
+	made := c.app.updateImages(m, m.generator(), want.check)
 	images, err := c.app.bootImages(m, nil)
-	if err != nil {
-		return err
+	if err == nil {
+		err = c.app.verifyImages(m, arrays, images, doc, "the messages above may say why")
 	}
-	if err := c.app.verifyImages(m, arrays, images, doc, "the messages above may say why"); err != nil {
+	if err := errors.Join(made, err); err != nil {
 		return err
 	}
 	if err := c.app.staleRescue(m, arrays); err != nil {

@@ -16,6 +16,12 @@ import (
 	udevrules "mdclone/udev-rules"
 )
 
+// updates are the processes that make all images anew, those of the newest kernel first.
+func updates() []string {
+	const update = "/usr/sbin/update-initramfs -u -k " + kernel
+	return []string{update + "-old", update}
+}
+
 func TestInstall(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
@@ -36,7 +42,7 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%q is not in the rules:\n%s", want, rules)
 		}
 	}
-	if want := []string{"/usr/sbin/update-initramfs -u -k all"}; !slices.Equal(f.ran, want) {
+	if want := updates(); !slices.Equal(f.ran, want) {
 		t.Errorf("ran %q; want %q, as udev is not that of another root", f.ran, want)
 	}
 	f.says(&f.stdout, "written: "+f.path(earlyPath)+"\n")
@@ -89,6 +95,8 @@ func TestInstallNever(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	f.remove(updateInitramfs)
+	f.remove("boot/initrd.img-" + kernel)
+	f.remove("boot/initrd.img-" + kernel + "-old")
 	f.app.euid = func() int { return 1000 }
 	f.run(0, "install", "--update-initramfs=never")
 	if f.read(earlyPath) != "early" || len(f.ran) > 0 {
@@ -153,7 +161,7 @@ func TestInstallThatFailsIsRepeated(t *testing.T) {
 	before := f.tree()
 	f.fail = errors.New("exit status 28")
 	f.run(1, "install")
-	f.says(&f.stderr, "mdclone: error: update-initramfs in "+f.root+": exit status 28")
+	f.says(&f.stderr, "mdclone: error: update-initramfs for kernel "+kernel+" in "+f.root+": exit status 28")
 	f.run(1, "uninstall")
 	f.fail = nil
 	f.run(0, "uninstall")

@@ -73,6 +73,28 @@ func (m machine) inside(folder string) error {
 	return nil
 }
 
+// list are the paths of what is in a folder of the machine and has a name that match takes, sorted; none if there is no folder.
+// A pattern would take what is in the root's own name for a part of it, and says nothing of a folder that cannot be read.
+func (m machine) list(folder string, match func(name string) bool) ([]string, error) {
+	entries, err := os.ReadDir(m.path(folder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := m.inside(folder); err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, e := range entries {
+		if match(e.Name()) {
+			found = append(found, filepath.Join(folder, e.Name()))
+		}
+	}
+	return found, nil
+}
+
 // mkdirs makes folder and those above it, and returns which of them were not there, outermost first.
 func (m machine) mkdirs(folder string) ([]string, error) {
 	var made []string

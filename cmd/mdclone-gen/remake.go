@@ -20,48 +20,50 @@ func postUpdateFolders() []string {
 	return []string{"etc/initramfs/post-update.d", "usr/share/initramfs/post-update.d"}
 }
 
-// updateImages makes all boot images of the machine anew. check tells what keeps one from taking the place of the one that is
-// there.
+// updateImages makes all boot images of the machine anew, those of the newest kernel first. One that fails does not keep the
+// others from theirs, so each is asked for by itself: update-initramfs -k all ends with the first that fails, and dracut's own
+// update-initramfs is not in all its packages. A kernel without modules here is another system's, with which /boot is shared.
+// check tells what keeps an image from taking the place of the one that is there.
 func (a *app) updateImages(m machine, g generator, check func(image bootImage) imageReport) error {
-	a.log.Infof("making the boot images anew, which takes a while (%s)", g.recipe())
+	a.log.Infof("making the boot images anew, which takes a while (%s)", g)
 	start := time.Now()
-	var err error
-	if g == dracut {
-		err = a.dracutImages(m, check)
-	} else if err = a.command(m.root, "/"+updateInitramfs, "-u", "-k", "all"); err != nil { // makes each beside the old one
-		err = report.Fail(report.Failed, "update-initramfs", "update-initramfs in %s: %w", m.root, err).
-			Hint("its own messages above say why; then run the same command again")
-	}
+	kernels, err := m.kernels()
 	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, version := range kernels {
+		switch {
+		case !m.exists("lib/modules/" + version):
+		case g == dracut:
+			errs = append(errs, a.remakeDracut(m, version, check))
+		case m.exists("boot/initrd.img-" + version):
+			errs = append(errs, a.remakeInitramfsTools(m, version))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	a.log.Infof("boot images are made, %.0f s", time.Since(start).Seconds())
 	return nil
 }
 
-// dracutImages makes the image of each kernel; one that fails does not keep the others from theirs. dracut's own
-// update-initramfs is not in all its packages.
-func (a *app) dracutImages(m machine, check func(image bootImage) imageReport) error {
-	kernels, err := filepath.Glob(m.path("boot/vmlinu[xz]-*"))
-	if err != nil {
-		return err
+// remakeInitramfsTools makes the image of one kernel. update-initramfs makes it beside the old one, and tells the boot loaders.
+func (a *app) remakeInitramfsTools(m machine, version string) error {
+	if err := a.command(m.root, "/"+updateInitramfs, "-u", "-k", version); err != nil {
+		return report.Fail(report.Failed, "update-initramfs", "update-initramfs for kernel %s in %s: %w", version, m.root, err).
+			Hint("its own messages above say why; then run the same command again")
 	}
-	var errs []error
-	for _, k := range kernels {
-		_, version, _ := strings.Cut(filepath.Base(k), "-")
-		if isCopy(k) || !m.exists("lib/modules/"+version) {
-			continue
-		}
-		err := a.dracutImage(m, version, check)
-		if err != nil {
-			err = report.Fail(report.Failed, "dracut", "dracut for kernel %s in %s: %w; its boot image is as it was", version, m.root, err).
-				Hint("the messages above may say why; is there room for one more image in /boot? then run the same command again")
-		} else {
-			err = a.postUpdate(m, version)
-		}
-		errs = append(errs, err)
+	return nil
+}
+
+// remakeDracut makes the image of one kernel, and tells the boot loaders.
+func (a *app) remakeDracut(m machine, version string, check func(image bootImage) imageReport) error {
+	if err := a.dracutImage(m, version, check); err != nil {
+		return report.Fail(report.Failed, "dracut", "dracut for kernel %s in %s: %w; its boot image is as it was", version, m.root, err).
+			Hint("the messages above may say why; is there room for one more image in /boot? then run the same command again")
 	}
-	return errors.Join(errs...)
+	return a.postUpdate(m, version)
 }
 
 // dracutImage makes an image beside the one that is there, which stays until the new one is whole and on the disk: dracut 106
@@ -70,6 +72,9 @@ func (a *app) dracutImage(m machine, version string, check func(image bootImage)
 	image := m.path("boot/initrd.img-" + version)
 	if real, err := filepath.EvalSymlinks(image); err == nil { // as dracut does
 		image = real
+	}
+	if folder := filepath.Dir(image); m.root != "/" && !strings.HasPrefix(folder+"/", m.root+"/") {
+		return fmt.Errorf("%s leads out of %s, to %s", m.path("boot/initrd.img-"+version), m.root, image)
 	}
 	fresh := image + newSuffix
 	defer func() {

@@ -22,17 +22,23 @@ type Modules struct {
 	builtin map[string]bool
 }
 
-// Kernels lists the releases whose modules are in tree.
+// Kernels lists the releases whose modules are in tree, sorted.
 func Kernels(tree string) ([]string, error) {
-	dirs, err := filepath.Glob(filepath.Join(tree, "usr/lib/modules/*"))
-	if err == nil && len(dirs) == 0 {
-		dirs, err = filepath.Glob(filepath.Join(tree, "lib/modules/*"))
+	for _, dir := range []string{"usr/lib/modules", "lib/modules"} {
+		entries, err := os.ReadDir(filepath.Join(tree, dir))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		releases := make([]string, 0, len(entries))
+		for _, e := range entries {
+			releases = append(releases, e.Name())
+		}
+		return releases, nil
 	}
-	var releases []string
-	for _, dir := range dirs {
-		releases = append(releases, filepath.Base(dir))
-	}
-	return releases, err
+	return nil, nil
 }
 
 // ReadModules finds the modules of the kernel release in tree.
