@@ -32,13 +32,14 @@ type app struct {
 	rtc            func() time.Time           // the hardware clock taken for UTC, zero without one
 	members        func() ([]md.Found, error) // of arrays, on this machine's disks
 	loaded         func() string              // /proc/modules
+	mounts         func() string              // /proc/self/mountinfo
 	document       *document                  // what a command had to say as JSON
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	a := &app{
 		stdin: stdin, stdout: stdout, stderr: stderr, log: report.Log{W: stderr}, euid: os.Geteuid, self: executable,
-		now: time.Now, rtc: hardwareClock, members: scanMembers, loaded: loadedModules,
+		now: time.Now, rtc: hardwareClock, members: scanMembers, loaded: loadedModules, mounts: mountinfo,
 	}
 	a.command = func(root, name string, args ...string) error { return runIn(stderr, stderr, root, name, args...) }
 	a.output = func(root, name string, args ...string) (string, error) {

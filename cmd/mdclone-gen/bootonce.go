@@ -15,7 +15,7 @@ import (
 
 const bootOnceDescription = `Lets the next boot, and only that, bring the clones up to date in the initramfs, before anything runs, and then go on as always. The boot waits up to a minute for a clone drive. Nothing is done where the boot images are not as configured (see verify). With GRUB the entry mdclone-backup is chosen, which mdclone-gen install has put into the menu; where GRUB cannot write its environment (on RAID and LVM) the choice is forgotten by the running system; should it not come to that, a clone that has joined its array since the choice is not made again. It ends by itself after an hour in any case. The entry can also be chosen by hand, in the menu.
 
-On a terminal it asks whether to reboot now. --undo takes the choice back, and touches none that somebody else has made.
+On a terminal it asks whether to reboot now. --undo takes the choice back, of each boot loader, and touches none that somebody else has made.
 
 EXAMPLES
 mdclone-gen boot-once backup
@@ -224,12 +224,10 @@ func (a *app) choose(m machine) (*choice, error) {
 	return next, nil
 }
 
-// undo takes the choice back, wherever it was made, and returns what there was of it.
+// undo takes the choice back, wherever it was made, and returns what there was of it. One loader that fails does not keep the
+// other from forgetting it.
 func (a *app) undo(m machine) ([]string, error) {
 	undone, err := a.undoGrub(m)
-	if err != nil {
-		return nil, err
-	}
-	more, err := a.undoSystemdBoot(m)
-	return append(undone, more...), err
+	more, moreErr := a.undoSystemdBoot(m)
+	return append(undone, more...), errors.Join(err, moreErr)
 }

@@ -254,16 +254,22 @@ func whole(b bootImage) imageReport {
 	return imageReport{}
 }
 
-// leftovers lists what of mdclone is in a boot image.
+// leftovers lists what of mdclone is in a boot image: what it puts there, not what somebody else has named after it.
 func leftovers(b bootImage) (found imageReport) {
 	image, err := b.read(nil)
 	if err != nil {
 		return imageReport{Differences: unreadable(b.name, err)}
 	}
-	for _, file := range slices.Sorted(maps.Keys(image.Files())) {
-		if strings.Contains(file, "mdclone") {
-			found.Differences = append(found.Differences, report.Reason{Code: "left", Text: "/" + file + " is still in it"})
-		}
+	names := append([]string{earlyPath}, rules...)
+	for _, g := range []generator{initramfsTools, dracut} {
+		names = append(names, slices.Collect(maps.Values(g.scripts()))...)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { _, ok := inImage(image, name); return !ok })
+	for _, name := range image.List(config.Dir) {
+		names = append(names, config.Dir+"/"+name)
+	}
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		found.Differences = append(found.Differences, report.Reason{Code: "left", Text: "/" + name + " is still in it"})
 	}
 	return found
 }

@@ -52,6 +52,7 @@ type fake struct {
 	fail   error    // what update-initramfs returns, or dracut
 	failAt string   // the only kernel for which they fail so, "" for all
 	cut    bool     // dracut makes half an image, and says nothing
+	mounts string   // what is mounted, as /proc/self/mountinfo has it
 	deaf   bool     // what the boot loader has to do about a new image fails
 	grub   *fakeGrub
 	sdboot *fakeSystemdBoot
@@ -94,6 +95,7 @@ func newFake(t testing.TB) *fake {
 	f.app.now = func() time.Time { return time.Unix(1_000_000, 0) }
 	f.app.rtc = func() time.Time { return time.Time{} }
 	f.app.members = func() ([]md.Found, error) { return nil, nil }
+	f.app.mounts = func() string { return f.mounts }
 	for _, v := range []string{kernel, kernel + "-old"} {
 		f.makeImage(v)
 	}

@@ -16,6 +16,7 @@ type fakeGrub struct {
 	abstraction, filesystem string
 	deaf                    bool  // what is written into its environment does not stay
 	fail                    error // what update-grub returns
+	damaged                 bool  // grub-editenv cannot read the environment
 	linux                   string
 }
 
@@ -141,6 +142,9 @@ func (f *fake) grubCommand(name string, args []string) error {
 func (f *fake) grubOutput(name string, args []string) (string, error) {
 	switch strings.Join(append([]string{name}, args...), " ") {
 	case "/" + grubEditenv + " - list":
+		if f.grub.damaged {
+			return "", errors.New("exit status 1")
+		}
 		return strings.Join(f.env(), "\n") + "\n", nil
 	case "/" + grubProbe + " --target=abstraction /boot/grub":
 		return f.grub.abstraction, nil

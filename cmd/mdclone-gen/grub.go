@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 const (
 	grubScripts = "etc/grub.d"
 	grubMenu    = "boot/grub/grub.cfg"
+	grubEnvFile = "boot/grub/grubenv"
 	updateGrub  = "usr/sbin/update-grub"
 	grubEditenv = "usr/bin/grub-editenv"
 	grubProbe   = "usr/sbin/grub-probe"
@@ -41,6 +43,10 @@ func parseEnv(list string) map[string]string {
 	}
 	return env
 }
+
+// envSignature is what an environment block begins with; GRUB takes nothing out of a file without it (grub_envblk_open in
+// grub-core/lib/envblk.c, 2.06).
+const envSignature = "# GRUB Environment Block\n"
 
 // keeps is why GRUB cannot write its environment where it is, "" if it can: by grub-probe's abstractions and file system of
 // /boot/grub. GRUB writes to the disk itself, so not through RAID and LVM, and not where blocks have checksums or may move
@@ -116,7 +122,8 @@ func (a *app) needEntry(m machine) error {
 func (a *app) grubEnv(m machine) (map[string]string, error) {
 	list, err := a.output(m.root, "/"+grubEditenv, "-", "list")
 	if err != nil {
-		return nil, fmt.Errorf("read GRUB's environment: %w", err)
+		return nil, report.Fail(report.Failed, "environment", "read GRUB's environment: %w", err).
+			Hint("where it is damaged, grub-editenv %s create makes a new one", m.path(grubEnvFile))
 	}
 	return parseEnv(list), nil
 }
@@ -172,11 +179,22 @@ func (a *app) grubKeeps(m machine) string {
 
 // undoGrub takes the choice out of GRUB's environment, and nothing else, and returns what was there of it.
 func (a *app) undoGrub(m machine) (undone []string, err error) {
-	if !m.exists(grubEditenv) || !m.exists("boot/grub/grubenv") {
+	switch {
+	case !m.exists(grubEditenv):
+		return nil, nil
+	case !m.exists(grubEnvFile) && m.usesGrub() && a.loader(m) != systemdBoot:
+		return nil, a.needBoot(m)
+	case !m.exists(grubEnvFile):
 		return nil, nil
 	}
 	env, err := a.grubEnv(m)
 	if err != nil {
+		block, readErr := os.ReadFile(m.path(grubEnvFile))
+		if readErr == nil && !bytes.HasPrefix(block, []byte(envSignature)) {
+			a.log.Warnf("%v; %s is no environment block, so GRUB reads no choice there (grub-editenv %[2]s create makes a new one)",
+				err, m.path(grubEnvFile))
+			return nil, nil
+		}
 		return nil, err
 	}
 	if env[nextEntry] == entryID {

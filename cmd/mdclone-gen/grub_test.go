@@ -149,3 +149,76 @@ func TestGrubScript(t *testing.T) {
 		})
 	}
 }
+
+// TestUndoWithADamagedEnvironment: GRUB takes no choice out of one, so there is none; and another loader forgets its own in any case.
+func TestUndoWithADamagedEnvironment(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, block string
+		code        int
+		says        string // on stderr
+	}{
+		{"empty", "", 0, "warning: read GRUB's environment: exit status 1; "},
+		{"zeros", strings.Repeat("\x00", 1024), 0, "is no environment block"},
+		{"whole, but it cannot be read", envSignature + "next_entry=mdclone-backup\n", 1, "error: read GRUB's environment: exit status 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t).withGrub().withSystemdBoot()
+			f.write(loaderInfo, variable("systemd-boot 252"))
+			f.run(0, "install")
+			f.run(0, "boot-once", "backup")
+			f.grub.damaged = true
+			f.write(grubEnvFile, c.block)
+			f.run(c.code, "boot-once", "backup", "--undo")
+			f.says(&f.stderr, c.says)
+			if m := (machine{root: f.root}); m.exists(oneShot) || m.exists("efi/"+onceEntry) {
+				t.Error("systemd-boot's choice is still there")
+			}
+			f.run(0, "uninstall")
+			f.says(&f.stderr, "read GRUB's environment: exit status 1")
+		})
+	}
+	f := installedGrub(t)
+	f.grub.damaged = true
+	f.run(1, "boot-once", "backup")
+	f.says(&f.stderr, "hint: where it is damaged, grub-editenv "+f.path(grubEnvFile)+" create makes a new one")
+}
+
+// TestUndoBootNotMounted: where nothing is seen of GRUB's environment, nothing is known of a choice.
+func TestUndoBootNotMounted(t *testing.T) {
+	t.Parallel()
+	const fstab = "UUID=1 / ext4 defaults 0 1\nUUID=2 /boot ext4 noauto 0 2\n"
+	mounts := func(f *fake, at string) {
+		f.mounts = "22 1 253:0 / / rw - ext4 /dev/a rw\n30 22 8:1 / " + f.path(at) + " rw - ext4 /dev/b rw\n"
+	}
+	for _, c := range []struct {
+		name   string
+		change func(f *fake)
+		code   int
+	}{
+		{"not mounted", func(f *fake) { f.write("etc/fstab", fstab); mounts(f, "home") }, 1},
+		{"mounted", func(f *fake) { f.write("etc/fstab", fstab); mounts(f, "boot") }, 0},
+		{"none of its own", func(f *fake) { f.write("etc/fstab", "UUID=1 / ext4 defaults 0 1\n"); mounts(f, "home") }, 0},
+		{"no fstab", func(f *fake) { mounts(f, "home") }, 0},
+		{"mounts are not known", func(f *fake) { f.write("etc/fstab", fstab) }, 0},
+		{"systemd-boot starts the machine", func(f *fake) {
+			f.withSystemdBoot()
+			f.write(loaderInfo, variable("systemd-boot 252"))
+			f.write("etc/fstab", fstab)
+			mounts(f, "home")
+		}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := installedGrub(t)
+			f.run(0, "boot-once", "backup")
+			f.elsewhere()
+			c.change(f)
+			f.run(c.code, "boot-once", "backup", "--undo")
+			if c.code != 0 {
+				f.says(&f.stderr, "error: "+f.path("boot")+" is in fstab, and is not mounted")
+			}
+		})
+	}
+}

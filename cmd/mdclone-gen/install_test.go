@@ -172,64 +172,6 @@ func TestInstallThatFailsIsRepeated(t *testing.T) {
 	f.run(0, "verify")
 }
 
-func TestUninstall(t *testing.T) {
-	t.Parallel()
-	f := newFake(t)
-	f.remove("usr/lib/udev/rules.d") // so that install makes it
-	before := f.tree()
-	f.run(0, "install")
-	f.write(hooks.InitramfsToolsPath, "#!/bin/sh\nexit 0\n# changed by somebody\n")
-	f.run(0, "uninstall")
-	f.says(&f.stderr, "warning: "+f.path(hooks.InitramfsToolsPath)+" was changed since it was installed")
-	f.says(&f.stdout, "removed: "+f.path(udevrules.Path)+"\n")
-	f.says(&f.stdout, "kept: "+f.path("etc/mdclone")+" (--purge removes it)\n")
-	f.says(&f.stdout, "boot/initrd.img-"+kernel+": nothing of mdclone is in it\n")
-	if diff := cmp.Diff(before, f.tree()); diff != "" {
-		t.Errorf("uninstall leaves (-before +after):\n%s", diff)
-	}
-	f.run(0, "uninstall")
-	f.says(&f.stderr, "nothing was installed by mdclone-gen")
-}
-
-func TestUninstallKeepsWhatIsNotOurs(t *testing.T) {
-	t.Parallel()
-	f := newFake(t)
-	f.run(0, "install")
-	f.write("var/lib/mdclone/ledger.json", "{}")
-	f.write("usr/share/initramfs-tools/hooks/other", "of somebody")
-	f.run(0, "uninstall")
-	if f.read("var/lib/mdclone/ledger.json") != "{}" || f.read("usr/share/initramfs-tools/hooks/other") != "of somebody" {
-		t.Error("changed")
-	}
-	f.says(&f.stdout, "kept: "+f.path("var/lib/mdclone"))
-	f.run(0, "uninstall", "--purge")
-	for _, dir := range []string{"var/lib/mdclone", "etc/mdclone"} {
-		if _, err := os.Stat(f.path(dir)); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s: %v; want it gone", dir, err)
-		}
-	}
-}
-
-func TestUninstallSeesLeftovers(t *testing.T) {
-	t.Parallel()
-	f := newFake(t)
-	f.run(0, "install")
-	image := f.read("boot/initrd.img-" + kernel)
-	f.write("usr/share/initramfs-tools/hooks/other", "of somebody")
-	command := f.app.command
-	f.app.command = func(root, name string, args ...string) error {
-		err := command(root, name, args...)
-		f.write("boot/initrd.img-"+kernel, image) // as if it had not been made
-		return err
-	}
-	f.run(1, "uninstall")
-	f.says(&f.stdout, "boot/initrd.img-"+kernel+": /usr/sbin/mdclone-early is still in it\n")
-	f.says(&f.stderr, "error: 1 of 2 boot images cannot be read or still hold something of mdclone")
-	if _, found, err := (machine{root: f.root}).manifest(); !found || err != nil {
-		t.Errorf("the manifest: %v, %v; want it kept for another try", found, err)
-	}
-}
-
 func TestManifest(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

@@ -2,25 +2,27 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"mdclone/hooks"
 	"mdclone/pkg/config"
 	"mdclone/pkg/report"
 )
 
-const uninstallDescription = `Removes what mdclone-gen install wrote, as listed in /var/lib/mdclone/installed, makes all boot images and GRUB's menu anew and checks that nothing of mdclone is left in the images. The configuration in /etc/mdclone and the ledger in /var/lib/mdclone stay, unless --purge says otherwise: without them a clone cannot be recognised any more. The arrays and the clones are not touched.
+const uninstallDescription = `Removes what mdclone-gen install wrote, as listed in /var/lib/mdclone/installed, makes all boot images and GRUB's menu anew and checks that nothing of mdclone is left in the images. The programs go last, so that a run that has failed can be repeated. Nothing is removed where there is no boot image at all, as when /boot is not mounted; --update-initramfs=never leaves the boot images alone. The configuration in /etc/mdclone and the ledger in /var/lib/mdclone stay, unless --purge says otherwise: without them a clone cannot be recognised any more. The arrays and the clones are not touched.
 
 EXAMPLES
 mdclone-gen uninstall
 mdclone-gen uninstall --purge
 
 EXIT STATUS
-0 done, or nothing was installed; 1 failed, or something is left in a boot image; 2 wrong arguments, or not run as root`
+0 done, or nothing was installed; 1 failed, something is left in a boot image, or there is none; 2 wrong arguments, or not run as root`
 
 type uninstallCommand struct {
 	options
@@ -52,28 +54,79 @@ func (c *uninstallCommand) uninstall(args []string, doc *document) error {
 		c.app.log.Infof("nothing was installed by mdclone-gen: there is no %s", m.path(manifestPath))
 		return c.leave(m, list, doc)
 	}
-	if c.Update == "auto" { // while there is still what a choice of the next boot would start
-		if _, err := c.app.undo(m); err != nil {
+	if c.Update == "auto" {
+		if err := c.needImages(m); err != nil {
 			return err
 		}
 	}
-	for _, e := range list.Files {
+	c.undo(m)
+	for _, e := range slices.Backward(list.Files) {
+		if isOwnProgram(e.Path) {
+			continue
+		}
 		if err := c.app.removeFile(m, e, doc); err != nil {
 			return err
 		}
 	}
 	c.app.reload(m)
-	if err := c.images(m, doc); err != nil {
+	// an image that cannot be made, or read, is no reason to leave an entry in the menu
+	if err := errors.Join(c.images(m, doc), c.menu(m, list, doc)); err != nil {
 		return err
 	}
-	if err := c.menu(m, list, doc); err != nil {
-		return err
+	// last, so that a run that failed can be repeated: with these programs, by that list
+	for _, e := range list.Files {
+		if !isOwnProgram(e.Path) {
+			continue
+		}
+		if err := c.app.removeFile(m, e, doc); err != nil {
+			return err
+		}
 	}
-	// last, so that a run that failed can be repeated
 	if err := os.Remove(m.path(manifestPath)); err != nil {
 		return err
 	}
 	return c.leave(m, list, doc)
+}
+
+// isOwnProgram tells the two programs from what asks for them.
+func isOwnProgram(path string) bool { return path == earlyPath || path == genPath }
+
+// needImages looks for what is to be made anew: with /boot not mounted nothing would be, and mdclone would stay in all of it.
+func (c *uninstallCommand) needImages(m machine) error {
+	images, _, err := m.images()
+	if err == nil && len(images) == 0 {
+		var entries []bootImage
+		if entries, err = c.app.entryImages(m); len(entries) > 0 {
+			return err
+		}
+	}
+	if err != nil || len(images) > 0 {
+		return err
+	}
+	return report.Fail(report.Failed, "no-image", "there is no boot image %s to take mdclone out of; nothing was removed",
+		m.path("boot/initrd.img-*")).
+		Hint("is /boot mounted?").
+		Hint("--update-initramfs=never leaves the boot images alone")
+}
+
+// undo takes back a choice of the next boot, while there is still what it would start. What keeps it from that is no reason to
+// leave all the rest in the machine.
+func (c *uninstallCommand) undo(m machine) {
+	if undoes(m.root, c.app.euid(), c.Update) {
+		if _, err := c.app.undo(m); err != nil {
+			c.app.log.Warnf("a choice of the next boot is not taken back: %v", err)
+		}
+		return
+	}
+	env, err := os.ReadFile(m.path(grubEnvFile))
+	if err == nil && parseEnv(string(env))[nextEntry] == entryID {
+		c.app.log.Warnf("GRUB starts the entry %s next, as boot-once has chosen; in %s run: grub-editenv - unset %s", entryID, m.root, nextEntry)
+	}
+}
+
+// undoes tells whether uninstall takes a choice back: where it may run the machine's programs.
+func undoes(root string, euid int, update string) bool {
+	return euid == 0 && (root == "/" || update == "auto")
 }
 
 // removeFile removes what the manifest lists; that it is gone already is fine.
@@ -105,16 +158,15 @@ func (c *uninstallCommand) images(m machine, doc *document) error {
 		c.app.log.Infof("the boot images are as they were; run %s", m.generator().recipe())
 		return nil
 	}
+	var made error
 	if g := m.generator(); g != noGenerator {
-		if err := c.app.updateImages(m, g, whole); err != nil { // of what is left in it, the old one has more
-			return err
-		}
+		made = c.app.updateImages(m, g, whole) // of what is left in it, the old one has more
 	} else {
 		c.app.log.Warnf("neither initramfs-tools nor dracut is installed in %s: no boot image is made anew", m.root)
 	}
 	images, err := c.app.bootImages(m, nil)
 	if err != nil {
-		return err
+		return errors.Join(made, err)
 	}
 	c.app.checkImages(images, doc, leftovers)
 	bad, entries := 0, 0
@@ -127,14 +179,14 @@ func (c *uninstallCommand) images(m machine, doc *document) error {
 		}
 	}
 	if bad == 0 {
-		return nil
+		return made
 	}
 	left := report.Fail(report.Failed, "left", "%d of %d boot images cannot be read or still hold something of mdclone",
 		bad, len(doc.Images))
 	if entries > 0 {
-		return left.Hint(copyRecipe)
+		left = left.Hint(copyRecipe)
 	}
-	return left
+	return errors.Join(made, left)
 }
 
 // menu takes the entry out of GRUB's menu, and then what it loads.
@@ -146,7 +198,10 @@ func (c *uninstallCommand) menu(m machine, list manifest, doc *document) error {
 			return err
 		}
 	}
-	err := os.Remove(m.path(stateImage))
+	err := m.inside("boot")
+	if err == nil {
+		err = os.Remove(m.path(stateImage))
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -179,10 +234,18 @@ func (c *uninstallCommand) leave(m machine, list manifest, doc *document) error 
 		}
 	}
 	for _, f := range slices.Backward(list.Folders) {
-		err := os.Remove(m.path(f))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, fs.ErrExist) {
-			return err
+		err := m.inside(filepath.Dir(f))
+		if err == nil { // not os.Remove, for which a link in the folder's place is a file
+			err = unix.Rmdir(m.path(f))
+		}
+		if err != nil && !slices.ContainsFunc(staysWith(), func(e error) bool { return errors.Is(err, e) }) {
+			return fmt.Errorf("remove the folder %s: %w", m.path(f), err)
 		}
 	}
 	return nil
+}
+
+// staysWith are the errors of a folder that is not ours to remove: it is gone, not empty, a link, or somebody mounts there.
+func staysWith() []error {
+	return []error{fs.ErrNotExist, unix.ENOTEMPTY, fs.ErrExist, unix.ENOTDIR, unix.EBUSY}
 }
