@@ -23,7 +23,7 @@ mdclone-gen boot-once backup --reboot
 mdclone-gen boot-once backup --undo
 
 EXIT STATUS
-0 done, or nothing to undo; 1 failed, or there is no boot loader that it knows; 2 wrong arguments, not run as root, or nothing is configured; 3 somebody else has chosen the next boot, nothing was changed`
+0 done, or nothing to undo; 1 failed, or there is no boot loader that it knows; 2 wrong arguments, not run as root, or nothing is configured; 3 somebody else has chosen the next boot, or another mdclone-gen works on the machine; nothing was changed`
 
 type bootOnceCommand struct {
 	options
@@ -56,6 +56,11 @@ func (c *bootOnceCommand) run(args []string, doc *document) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	doc.Root = m.root
 	if c.Undo {
 		if doc.Undone, err = c.app.undo(m); err != nil {

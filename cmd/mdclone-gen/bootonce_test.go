@@ -302,3 +302,42 @@ func TestInstallWithGrub(t *testing.T) {
 		t.Errorf("ran %q; want no update-grub", f.ran)
 	}
 }
+
+// TestInstallKeepsTheChoice: one that GRUB still has stays in what goes along with it.
+func TestInstallKeepsTheChoice(t *testing.T) {
+	t.Parallel()
+	f := installedGrub(t)
+	chosen := func() string {
+		t.Helper()
+		image, err := initrd.Read(f.path(stateImage), func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry, _ := image.Lookup(config.ChoiceFile)
+		return string(entry.Data)
+	}
+	f.run(0, "boot-once", "backup")
+	want := chosen()
+	f.write(ledgerDir+"/0f0e.json", "{ }\n")
+	f.run(0, "install")
+	if got := chosen(); got != want || want == "" {
+		t.Errorf("the choice is %q after install; want %q", got, want)
+	}
+	f.write(grubEnvFile, "next_entry=mdclone-backup\nmdclone_until=5")
+	f.run(0, "install")
+	if got := chosen(); got != "" {
+		t.Errorf("the choice is %q; want none, as GRUB has another one", got)
+	}
+	f.run(0, "boot-once", "backup")
+	f.write(grubEnvFile, "next_entry=\nmdclone_until=1003600") // as after the boot
+	f.run(0, "install")
+	if got := chosen(); got != "" {
+		t.Errorf("the choice is %q; want none, as it was used", got)
+	}
+	f.run(0, "boot-once", "backup")
+	f.write(stateImage, "damaged")
+	f.run(0, "install")
+	f.says(&f.stderr, "only time ends the choice of the next boot")
+	f.write(grubEnvFile, "")
+	f.run(0, "install")
+}

@@ -113,7 +113,7 @@ func (a *app) needEntry(m machine) error {
 	}
 	if there, err = m.entryInMenu(); err == nil && !there {
 		return report.Fail(report.Failed, "no-entry", "update-grub has made no entry %s in %s", entryID, m.path(grubMenu)).
-			Hint("its messages above may say why; is /etc/grub.d/42_mdclone there (mdclone-gen install), and 10_linux?")
+			Hint("its messages above may say why; is /etc/grub.d/42_mdclone there (mdclone-gen install) and executable, and 10_linux?")
 	}
 	return err
 }

@@ -24,7 +24,7 @@ mdclone-gen install --root /mnt    (dracut wants /mnt/proc and /mnt/sys mounted)
 mdclone-gen install --update-initramfs=never
 
 EXIT STATUS
-0 done; 1 failed, or a boot image is not as configured; 2 wrong arguments, not run as root, or nothing is configured`
+0 done; 1 failed, or a boot image is not as configured; 2 wrong arguments, not run as root, or nothing is configured; 3 another mdclone-gen works on the machine`
 
 type installCommand struct {
 	options
@@ -46,6 +46,11 @@ func (c *installCommand) install(args []string, doc *document) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	doc.Root, doc.good = m.root, "as configured"
 	arrays, err := m.arrays()
 	if err != nil {
@@ -61,18 +66,17 @@ func (c *installCommand) install(args []string, doc *document) error {
 			c.app.log.Infof("%s has no clone yet: its array's limits are pinned, there is nothing to guard", m.path(confPath(a.Name)))
 		}
 	}
-	if err := c.app.installFiles(m, arrays, doc); err != nil {
+	menu, err := c.app.installFiles(m, arrays, doc)
+	if err != nil {
 		return err
 	}
 	c.app.reload(m)
 	if m.usesGrub() && m.exists("boot") {
-		if err := m.writeState(nil); err != nil {
-			return err
-		}
+		menu = errors.Join(menu, m.writeState(c.app.pending(m)))
 	}
 	if c.Update == "never" {
 		c.app.log.Infof("the boot images are as they were; run %s, then mdclone-gen verify", m.generator().recipe())
-		return nil
+		return menu
 	}
 	want, err := m.expect(arrays)
 	if err != nil {
@@ -83,13 +87,13 @@ func (c *installCommand) install(args []string, doc *document) error {
 	if err == nil {
 		err = c.app.verifyImages(m, arrays, images, doc, "the messages above may say why")
 	}
-	if err := errors.Join(made, err); err != nil {
+	if err := errors.Join(made, err, menu); err != nil { // what the boot images do for every boot does not wait for an entry of the menu
 		return err
 	}
 	if err := c.app.staleRescue(m, arrays); err != nil {
 		return err
 	}
-	if m.usesGrub() && m.hasMenu() { // last: what the boot images do for every boot does not wait for an entry of the menu
+	if m.usesGrub() && m.hasMenu() {
 		return c.app.updateMenu(m)
 	}
 	return nil
@@ -100,28 +104,34 @@ type file struct {
 	path string // below the root
 	data []byte
 	mode fs.FileMode
-	ours bool // made by this program alone, so ours even if it is there already
 }
 
-func (a *app) installFiles(m machine, arrays []config.Array, doc *document) error {
+// installFiles writes what is not there as it should be. menu is what keeps GRUB's script from being written, which the others
+// do not wait for.
+func (a *app) installFiles(m machine, arrays []config.Array, doc *document) (menu, err error) {
 	files, err := a.files(m, arrays)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	list, _, err := m.manifest()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var write []file
 	for _, f := range files {
 		same, err := m.holds(f)
+		if err != nil && f.path == hooks.GrubPath {
+			menu = err
+			continue
+		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !same {
 			write = append(write, f)
 		}
-		if !same || f.ours || list.find(f.path) != nil {
+		// nobody else makes these, but for the programs, which a package may bring
+		if !same || !isOwnProgram(f.path) || list.find(f.path) != nil {
 			list.add(f.path, f.data)
 		}
 	}
@@ -129,20 +139,25 @@ func (a *app) installFiles(m machine, arrays []config.Array, doc *document) erro
 		made, err := m.mkdirs(filepath.Dir(f.path))
 		list.addFolders(made)
 		if err != nil {
-			return errors.Join(err, m.save(list))
+			return nil, errors.Join(err, m.save(list))
 		}
 	}
 	// before the files: whatever ends this program now, uninstall knows what to look for
 	if err := m.save(list); err != nil {
-		return err
+		return nil, err
 	}
 	for _, f := range write {
-		if err := m.write(f.path, f.data, f.mode); err != nil {
-			return err
+		err := m.write(f.path, f.data, f.mode)
+		switch {
+		case err == nil:
+			doc.Written = append(doc.Written, m.path(f.path))
+		case f.path == hooks.GrubPath:
+			menu = err
+		default:
+			return menu, err
 		}
-		doc.Written = append(doc.Written, m.path(f.path))
 	}
-	return a.dropOthers(m, list, doc)
+	return menu, a.dropOthers(m, list, doc)
 }
 
 // dropOthers removes what an earlier install wrote for another generator of boot images, which the machine has no more.
@@ -164,28 +179,18 @@ func (a *app) dropOthers(m machine, list manifest, doc *document) error {
 	return m.save(list)
 }
 
-// files lists what there is to install.
+// files lists what there is to install, in the order of writing: what asks for the programs comes behind them, and GRUB's script
+// last.
 func (a *app) files(m machine, arrays []config.Array) ([]file, error) {
 	text, err := rule(arrays)
 	if err != nil {
 		return nil, err
 	}
-	files := []file{
-		{path: udevrules.Path, data: text, mode: 0o644, ours: true},
-		{path: udevrules.StartPath, data: udevrules.Start(), mode: 0o644},
-	}
-	files = append(files, m.generator().files()...)
-	units := hooks.Units()
-	for _, path := range slices.Sorted(maps.Keys(units)) {
-		files = append(files, file{path: path, data: units[path], mode: 0o644})
-	}
-	if m.usesGrub() {
-		files = append(files, file{path: hooks.GrubPath, data: hooks.Grub(), mode: 0o755})
-	}
 	self, err := a.self()
 	if err != nil {
 		return nil, fmt.Errorf("find mdclone-gen itself: %w", err)
 	}
+	var files []file
 	for _, p := range []struct{ from, path string }{
 		{filepath.Join(filepath.Dir(self), "mdclone-early"), earlyPath},
 		{self, genPath},
@@ -196,7 +201,28 @@ func (a *app) files(m machine, arrays []config.Array) ([]file, error) {
 		}
 		files = append(files, f)
 	}
-	return files, nil
+	files = append(append(files, m.generator().files()...), units()...)
+	files = append(files,
+		file{path: udevrules.Path, data: text, mode: 0o644},
+		file{path: udevrules.StartPath, data: udevrules.Start(), mode: 0o644})
+	if !m.usesGrub() {
+		return files, nil
+	}
+	script := file{path: hooks.GrubPath, data: hooks.Grub(), mode: 0o755}
+	if info, err := os.Stat(m.path(script.path)); err == nil { // chmod -x is how an administrator takes its entries out of the menu
+		script.mode = info.Mode().Perm()
+	}
+	return append(files, script), nil
+}
+
+// units are systemd's.
+func units() []file {
+	var files []file
+	all := hooks.Units()
+	for _, path := range slices.Sorted(maps.Keys(all)) {
+		files = append(files, file{path: path, data: all[path], mode: 0o644})
+	}
+	return files
 }
 
 // program is the one at from, or, if there is none, the one that is installed already.

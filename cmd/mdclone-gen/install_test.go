@@ -172,6 +172,62 @@ func TestInstallThatFailsIsRepeated(t *testing.T) {
 	f.run(0, "verify")
 }
 
+// TestInstallMakesItsFilesItsOwn: what an install has written whose list was lost, but for the programs.
+func TestInstallMakesItsFilesItsOwn(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	before := f.tree()
+	f.run(0, "install")
+	f.remove(manifestPath)
+	f.run(0, "install")
+	f.run(0, "uninstall")
+	for _, name := range []string{earlyPath, genPath} { // a package may have brought them
+		f.remove(name)
+	}
+	after := f.tree()
+	for name := range after { // nobody knows any more whose folders they are
+		if _, ok := before[name]; !ok && strings.HasPrefix(after[name], "d") {
+			delete(after, name)
+		}
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("uninstall leaves (-before +after):\n%s", diff)
+	}
+}
+
+// TestInstallWithoutTheMenu: what keeps GRUB's script out of the machine does not keep mdclone out of the boot images.
+func TestInstallWithoutTheMenu(t *testing.T) {
+	t.Parallel()
+	f := newFake(t).withGrub()
+	f.mkdir(hooks.GrubPath)
+	f.run(1, "install")
+	f.says(&f.stdout, f.path("boot/initrd.img-"+kernel)+": as configured\n")
+	f.says(&f.stderr, "error: read "+f.path(hooks.GrubPath)+": is a directory")
+	f.run(0, "verify")
+	f.remove(hooks.GrubPath)
+	f.run(0, "install")
+}
+
+// TestInstallKeepsChmod: a script that somebody has taken out of GRUB's menu stays out.
+func TestInstallKeepsChmod(t *testing.T) {
+	t.Parallel()
+	f := newFake(t).withGrub()
+	f.run(0, "install")
+	if err := os.Chmod(f.path(hooks.GrubPath), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{string(hooks.Grub()), "an older one"} {
+		if err := os.WriteFile(f.path(hooks.GrubPath), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f.run(0, "install", "--update-initramfs=never")
+		info, err := os.Stat(f.path(hooks.GrubPath))
+		if err != nil || info.Mode().Perm() != 0o644 || f.read(hooks.GrubPath) != string(hooks.Grub()) {
+			t.Errorf("%v, %v, %d bytes; want the script as it is now, and not executable", info.Mode(), err, info.Size())
+		}
+	}
+}
+
 func TestManifest(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
@@ -185,10 +241,10 @@ func TestManifest(t *testing.T) {
 		got = append(got, e.Path)
 	}
 	const scripts, systemd = "usr/share/initramfs-tools/scripts", "usr/lib/systemd/system"
-	want := []string{
-		udevrules.Path, udevrules.StartPath, hooks.InitramfsToolsPath, scripts + "/init-bottom/mdclone",
+	want := []string{ // in the order of writing
+		earlyPath, genPath, hooks.InitramfsToolsPath, scripts + "/init-bottom/mdclone",
 		scripts + "/init-premount/mdclone", scripts + "/local-block/mdclone", systemd + "/mdclone-report.service",
-		systemd + "/multi-user.target.d/mdclone.conf", earlyPath, genPath,
+		systemd + "/multi-user.target.d/mdclone.conf", udevrules.Path, udevrules.StartPath,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)

@@ -34,7 +34,7 @@ mdclone-gen rescue --output /root/rescue.img --iso /root/rescue.iso
 mdclone-gen rescue --output /media/usb/rescue.img --kernel 6.12.57+deb13-amd64
 
 EXIT STATUS
-0 done; 1 failed; 2 wrong arguments, not run as root, or nothing is configured; 3 refused: the kernel is too old for an array, FILE is something else than a rescue image, or the ISO is there (--force)`
+0 done; 1 failed; 2 wrong arguments, not run as root, or nothing is configured; 3 refused: the kernel is too old for an array, FILE is something else than a rescue image, the ISO is there (--force), or another mdclone-gen works on the machine`
 
 type rescueCommand struct {
 	options
@@ -62,6 +62,11 @@ func (c *rescueCommand) rescue(args []string, doc *document) error {
 	if m.root == "/" && c.app.euid() != 0 {
 		return report.Fail(report.Usage, "not-root", "reading this machine's disks takes root").Hint("run it with sudo")
 	}
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	doc.Root = m.root
 	arrays, err := m.arrays()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"mdclone/pkg/boot"
@@ -36,8 +37,36 @@ func (a *app) chosen(m machine, until int64) *boot.Choice {
 	return &choice
 }
 
+// pending is the choice in the state image that GRUB's environment still has too, and nil if there is none: the image is made
+// anew with it, as without it only time would end that choice. The environment's file is read as it is, which takes no program
+// of the machine.
+func (a *app) pending(m machine) *boot.Choice {
+	env, err := os.ReadFile(m.path(grubEnvFile))
+	if err != nil { // GRUB has no choice either
+		return nil
+	}
+	vars := parseEnv(string(env))
+	if vars[nextEntry] != entryID {
+		return nil
+	}
+	image, err := initrd.Read(m.path(stateImage), func(name string) bool { return name == config.ChoiceFile })
+	if err != nil {
+		a.log.Warnf("%v; only time ends the choice of the next boot, should the boot loader not forget it", err)
+		return nil
+	}
+	entry, ok := image.Lookup(config.ChoiceFile)
+	var choice boot.Choice
+	if !ok { // GRUB forgets it by itself
+		return nil
+	}
+	if err := json.Unmarshal(entry.Data, &choice); err != nil || strconv.FormatInt(choice.Until, 10) != vars[untilSetting] {
+		return nil // of another choice
+	}
+	return &choice
+}
+
 // state makes that initrd. One from an older moment does no harm: what does not match the drive is not taken for true, and
-// what was chosen is told by when it ends. Where nothing is chosen, as at install, or the loader forgets the choice itself, only
+// what was chosen is told by when it ends. Where nothing is chosen, or the loader forgets the choice itself, only
 // time ends one from before.
 func (m machine) state(chosen *boot.Choice) ([]byte, error) {
 	entries, err := os.ReadDir(m.path(ledgerDir))

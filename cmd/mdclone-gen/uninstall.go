@@ -22,7 +22,7 @@ mdclone-gen uninstall
 mdclone-gen uninstall --purge
 
 EXIT STATUS
-0 done, or nothing was installed; 1 failed, something is left in a boot image, or there is none; 2 wrong arguments, or not run as root`
+0 done, or nothing was installed; 1 failed, something is left in a boot image, or there is none; 2 wrong arguments, or not run as root; 3 another mdclone-gen works on the machine`
 
 type uninstallCommand struct {
 	options
@@ -45,12 +45,22 @@ func (c *uninstallCommand) uninstall(args []string, doc *document) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	doc.Root, doc.good = m.root, "nothing of mdclone is in it"
 	list, found, err := m.manifest()
 	if err != nil {
 		return err
 	}
 	if !found {
+		if list, err = c.app.unlisted(m); err != nil {
+			return err
+		}
+	}
+	if !found && len(list.Files) == 0 {
 		c.app.log.Infof("nothing was installed by mdclone-gen: there is no %s", m.path(manifestPath))
 		return c.leave(m, list, doc)
 	}
@@ -82,7 +92,7 @@ func (c *uninstallCommand) uninstall(args []string, doc *document) error {
 			return err
 		}
 	}
-	if err := os.Remove(m.path(manifestPath)); err != nil {
+	if err := os.Remove(m.path(manifestPath)); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may have been lost
 		return err
 	}
 	return c.leave(m, list, doc)

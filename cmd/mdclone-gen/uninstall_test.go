@@ -263,3 +263,33 @@ func TestUninstallStaysInside(t *testing.T) {
 		}
 	}
 }
+
+// TestUninstallWithoutItsList: what is certain to be ours goes, and what is not is named.
+func TestUninstallWithoutItsList(t *testing.T) {
+	t.Parallel()
+	f := newFake(t).withGrub()
+	f.run(0, "install")
+	f.remove(manifestPath)
+	f.write(hooks.InitramfsToolsPath, "#!/bin/sh\n# of an older version\n")
+	before := f.tree()
+	f.run(1, "uninstall")
+	f.says(&f.stderr, "error: there is no "+f.path(manifestPath)+", and what this version would remove is another one: "+f.path(hooks.InitramfsToolsPath))
+	f.says(&f.stderr, "hint: mdclone-gen install makes its files its own again; then run uninstall")
+	if diff := cmp.Diff(before, f.tree()); diff != "" {
+		t.Errorf("changed (-before +after):\n%s", diff)
+	}
+	f.write(hooks.InitramfsToolsPath, string(hooks.InitramfsTools()))
+	f.write("etc/mdclone/root.conf", f.read("etc/mdclone/root.conf")+"boot-wait = 30\n") // the rules are another configuration's
+	f.run(0, "uninstall")
+	f.says(&f.stderr, f.path(earlyPath)+" is kept: who has put it there is not known")
+	for _, name := range []string{udevrules.Path, udevrules.StartPath, hooks.InitramfsToolsPath, hooks.GrubPath, stateImage} {
+		if (machine{root: f.root}).exists(name) {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	if hasEntry(f.read(grubMenu)) {
+		t.Error("the entry is still in the menu")
+	}
+	f.run(0, "uninstall")
+	f.says(&f.stderr, "nothing was installed by mdclone-gen")
+}
