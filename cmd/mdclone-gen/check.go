@@ -101,12 +101,12 @@ func (e expected) forRescue() expected {
 
 // check compares one boot image with what it must hold, or a rescue image.
 func (e expected) check(b bootImage) imageReport {
-	image, err := b.read(func(p string) bool { return path.Base(p) == "modules.builtin" || p == earlyPath })
+	image, err := b.read(func(p string) bool { return path.Base(p) == "modules.builtin" || p == earlyPath || p == rescueKernel })
 	switch {
 	case err != nil:
 		return imageReport{Differences: unreadable(b.name, err), rescue: path.Base(b.name) == path.Base(rescueImage)}
 	case exists(image, rescueInImage):
-		return imageReport{Differences: e.forRescue().compareFiles(image), rescue: true}
+		return imageReport{Differences: append(e.forRescue().compareFiles(image), besideRescue(image, b.name)...), rescue: true}
 	}
 	return imageReport{Differences: e.compare(image, b.version)}
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
@@ -22,7 +21,7 @@ import (
 	"mdclone/pkg/sysroot"
 )
 
-const rescueDescription = `Makes a rescue image: an initramfs that starts with one kernel of the machine, assembles the arrays in /etc/mdclone from their own disks, never from a clone, starts nothing that is on them, and shows a menu on each console: clone now, status, verify, a shell, reboot. It holds mdclone-early, mdadm, that kernel's modules for md and the usual disks, and the configuration. The kernel is copied beside it, as FILE with .vmlinuz for .img: what boots one needs the other.
+const rescueDescription = `Makes a rescue image: an initramfs that starts with one kernel of the machine, assembles the arrays in /etc/mdclone from their own disks, never from a clone, starts nothing that is on them, and shows a menu on each console: clone now, status, verify, a shell, reboot. It holds mdclone-early, mdadm, that kernel's modules for md and the usual disks, and the configuration. The kernel is copied beside it, as FILE with .vmlinuz for .img: what boots one needs the other, so neither is replaced before both are on the disk.
 
 As /boot/mdclone-rescue.img it gets an entry in GRUB's menu, if mdclone-gen install has been run. Make it again after a change of the configuration; mdclone-gen verify looks at it too. --iso makes a medium of it too, with GRUB, which a BIOS starts where grub-pc-bin is installed, and UEFI without Secure Boot where grub-efi-amd64-bin is: write it onto a USB drive with dd.
 
@@ -54,6 +53,9 @@ func (c *rescueCommand) Execute(args []string) error {
 func (c *rescueCommand) rescue(args []string, doc *document) error {
 	if err := report.NoMore(args); err != nil {
 		return err
+	}
+	if c.Output == "" {
+		return report.Fail(report.Usage, "usage", "--output wants the name of a file")
 	}
 	m, err := newMachine(c.Root)
 	if err != nil {
@@ -87,15 +89,20 @@ func (c *rescueCommand) rescue(args []string, doc *document) error {
 			return err
 		}
 	}
+	kernel, err := os.ReadFile(m.path("boot/vmlinuz-" + release))
+	if err != nil {
+		return fmt.Errorf("copy the kernel: %w", err)
+	}
 	entries, err := c.app.rescueEntries(m, arrays, release)
 	if err != nil {
 		return err
 	}
+	entries[rescueKernel] = initrd.Entry{Mode: 0o644, Data: []byte(sum(kernel) + "  " + release + "\n")}
 	image, err := compressed(entries, m.readsZstd(release))
 	if err != nil {
 		return err
 	}
-	return c.write(m, image, release, doc)
+	return c.write(m, image, kernel, release, doc)
 }
 
 // replaceable refuses to write over what is no rescue image, or the kernel beside one.
@@ -153,30 +160,19 @@ func plainFile(name string) (there bool, err error) {
 func kernelFile(image string) string { return strings.TrimSuffix(image, ".img") + ".vmlinuz" }
 
 // write puts image and kernel there, and the entry into GRUB's menu where that looks for them.
-func (c *rescueCommand) write(m machine, image []byte, release string, doc *document) error {
-	kernel, err := os.ReadFile(m.path("boot/vmlinuz-" + release))
-	if err != nil {
-		return fmt.Errorf("copy the kernel: %w", err)
-	}
-	files := []struct {
-		name string
-		data []byte
-	}{{kernelFile(c.Output), kernel}, {c.Output, image}}
+func (c *rescueCommand) write(m machine, image, kernel []byte, release string, doc *document) error {
+	files := []output{{kernelFile(c.Output), kernel}, {c.Output, image}}
 	if c.ISO != "" {
 		data, err := c.app.iso(m, image, kernel)
 		if err != nil {
 			return err
 		}
-		files = append(files, struct {
-			name string
-			data []byte
-		}{c.ISO, data})
+		files = append(files, output{c.ISO, data})
 	}
-	for _, f := range files { // what is in them is no secret
-		err := renameio.WriteFile(f.name, f.data, 0o644, renameio.WithTempDir(filepath.Dir(f.name)), renameio.WithStaticPermissions(0o644))
-		if err != nil {
-			return err
-		}
+	if err := writeTogether(files); err != nil {
+		return err
+	}
+	for _, f := range files {
 		doc.Written = append(doc.Written, f.name)
 	}
 	c.app.log.Infof("%s starts with Linux %s, which is copied beside it", c.Output, release)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"mdclone/pkg/config"
 	"mdclone/pkg/initrd"
 	"mdclone/pkg/md"
@@ -135,6 +137,7 @@ func TestRescueIsStale(t *testing.T) {
 	f.says(&f.stderr, "run "+recipe+f.path(rescueImage))
 	f.run(0, "verify", f.path("boot/initrd.img-"+kernel))
 	f.write("root/r.img", f.read(rescueImage))
+	f.write("root/r.vmlinuz", f.read(kernelFile(rescueImage)))
 	f.run(1, "verify", f.path("root/r.img"))
 	f.says(&f.stderr, "run "+recipe+f.path("root/r.img"))
 	f.write(earlyPath, "newer")
@@ -210,6 +213,8 @@ func TestRescueOverwrites(t *testing.T) {
 		t.Errorf("what was there is %q now", got)
 	}
 	f.run(0, "rescue", "--output", f.path("precious"), "--force")
+	f.run(2, "rescue", "--output", "")
+	f.says(&f.stderr, "--output wants the name of a file")
 	f.run(2, "rescue")
 }
 
@@ -312,5 +317,73 @@ func TestLoadedDrivers(t *testing.T) {
 	}
 	if e["etc/mdclone/modules"].Mode != fs.FileMode(0o644) {
 		t.Errorf("mode %v", e["etc/mdclone/modules"].Mode)
+	}
+}
+
+// TestRescueKernelBeside: verify looks at the kernel too, as what boots the image needs it.
+func TestRescueKernelBeside(t *testing.T) {
+	t.Parallel()
+	f := newFake(t).withRescue()
+	f.write("boot/vmlinuz-"+kernel+"-old", "an older kernel")
+	f.run(0, "install")
+	f.rescue("--kernel", kernel)
+	f.run(0, "verify")
+	f.write(kernelFile(rescueImage), "an older kernel")
+	f.run(1, "verify")
+	f.says(&f.stdout, f.path(rescueImage)+": "+f.path(kernelFile(rescueImage))+" is another kernel than Linux "+kernel+", which its modules are for\n")
+	f.says(&f.stderr, "run mdclone-gen rescue --output")
+	f.remove(kernelFile(rescueImage))
+	f.run(1, "verify")
+	f.says(&f.stdout, f.path(rescueImage)+": its kernel, "+f.path(kernelFile(rescueImage))+", is not there\n")
+	f.rescue("--kernel", kernel)
+	f.run(0, "verify")
+}
+
+func TestKernelDiffers(t *testing.T) {
+	t.Parallel()
+	data := []byte("kernel")
+	record := sum(data) + "  6.1\n"
+	for _, c := range []struct {
+		name, record string
+		data         []byte
+		err          error
+		want         string // its code
+	}{
+		{"the same", record, data, nil, ""},
+		{"another one", record, []byte("other"), nil, "stale"},
+		{"half of it", record, data[:3], nil, "stale"},
+		{"an image that does not say", "", data, nil, ""},
+		{"none", record, nil, os.ErrNotExist, "missing"},
+		{"none, and an image that does not say", "", nil, os.ErrNotExist, "missing"},
+		{"a folder", record, nil, errors.New("is a directory"), "unreadable"},
+	} {
+		got := ""
+		if r := kernelDiffers(c.record, "x.vmlinuz", c.data, c.err); r != nil {
+			got = r.Code
+		}
+		if got != c.want {
+			t.Errorf("%s: %q; want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestWriteTogether: where one cannot be written, none takes its place and nothing is left.
+func TestWriteTogether(t *testing.T) {
+	t.Parallel()
+	f := &fake{t: t, root: t.TempDir()}
+	f.write("a", "old")
+	before := f.tree()
+	err := writeTogether([]output{{f.path("a"), []byte("new")}, {f.path("nowhere/b"), []byte("new")}})
+	if err == nil || !strings.Contains(err.Error(), "write "+f.path("nowhere/b")) {
+		t.Errorf("writeTogether() = %v; want an error", err)
+	}
+	if diff := cmp.Diff(before, f.tree()); diff != "" {
+		t.Errorf("changed (-before +after):\n%s", diff)
+	}
+	if err := writeTogether([]output{{f.path("a"), []byte("new")}, {f.path("b"), []byte("newer")}}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := f.read("a"), f.read("b"); a != "new" || b != "newer" || len(f.tree()) != len(before)+1 {
+		t.Errorf("the files are %q and %q, of %d", a, b, len(f.tree()))
 	}
 }

@@ -23,6 +23,8 @@ const (
 	rescueImage = "boot/mdclone-rescue.img"
 	// rescueInImage is the program that the image starts.
 	rescueInImage = "usr/sbin/mdclone-rescue"
+	// rescueKernel is in the image, and names the kernel that its modules are for, as sha256sum does: sum and release.
+	rescueKernel = config.Dir + "/kernel"
 	// rescueProgram is where `make install` puts that program, below the prefix.
 	rescueProgram = "lib/mdclone/mdclone-rescue"
 )

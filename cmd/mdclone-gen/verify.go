@@ -8,7 +8,7 @@ import (
 	"mdclone/pkg/report"
 )
 
-const verifyDescription = `Tells whether the boot images hold what is configured now: mdclone-early byte for byte (but for what strip takes away, which dracut runs), /etc/mdclone/*.conf, the udev rule that the configuration makes and the one that starts arrays, the scripts, the modules md-mod and raid1, the drivers of the usual disks that the kernel has as modules, and the mark by which mdclone-early knows that it is in the initramfs. One line for each difference. Without IMAGE all DIR/boot/initrd.img-* are looked at, but for kept copies and images without a kernel; where systemd-boot starts the machine, what its entries for this machine name, the default one's in any case (that takes root); and DIR/boot/mdclone-rescue.img if there is one. A rescue image must hold the configuration and mdclone-early.
+const verifyDescription = `Tells whether the boot images hold what is configured now: mdclone-early byte for byte (but for what strip takes away, which dracut runs), /etc/mdclone/*.conf, the udev rule that the configuration makes and the one that starts arrays, the scripts, the modules md-mod and raid1, the drivers of the usual disks that the kernel has as modules, and the mark by which mdclone-early knows that it is in the initramfs. One line for each difference. Without IMAGE all DIR/boot/initrd.img-* are looked at, but for kept copies and images without a kernel; where systemd-boot starts the machine, what its entries for this machine name, the default one's in any case (that takes root); and DIR/boot/mdclone-rescue.img if there is one. A rescue image must hold the configuration and mdclone-early, and have beside it the kernel that its modules are for.
 
 EXAMPLES
 mdclone-gen verify
