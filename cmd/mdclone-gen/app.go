@@ -33,6 +33,7 @@ type app struct {
 	members        func() ([]md.Found, error) // of arrays, on this machine's disks
 	loaded         func() string              // /proc/modules
 	mounts         func() string              // /proc/self/mountinfo
+	done           <-chan struct{}            // closed by a signal that ends the run
 	document       *document                  // what a command had to say as JSON
 }
 
@@ -41,8 +42,16 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 		stdin: stdin, stdout: stdout, stderr: stderr, log: report.Log{W: stderr}, euid: os.Geteuid, self: executable,
 		now: time.Now, rtc: hardwareClock, members: scanMembers, loaded: loadedModules, mounts: mountinfo,
 	}
-	a.command = func(root, name string, args ...string) error { return runIn(stderr, stderr, root, name, args...) }
+	a.command = func(root, name string, args ...string) error {
+		if err := a.stopped(); err != nil {
+			return err
+		}
+		return runIn(stderr, stderr, root, name, args...)
+	}
 	a.output = func(root, name string, args ...string) (string, error) {
+		if err := a.stopped(); err != nil {
+			return "", err
+		}
 		var out strings.Builder
 		err := runIn(&out, stderr, root, name, args...)
 		return out.String(), err
@@ -53,6 +62,17 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 		return err == nil
 	}
 	return a
+}
+
+// stopped is the error of a run that a signal has ended; nil if there was none. It is asked between steps: each is done or not
+// begun, and a program that runs is waited for, which a terminal's signal has reached too.
+func (a *app) stopped() error {
+	select {
+	case <-a.done:
+		return report.Fail(report.Interrupted, "interrupted", "interrupted").Hint("run the same command again")
+	default:
+		return nil
+	}
 }
 
 // executable is os.Executable, which needs /proc, with a second try for a bare chroot.
@@ -168,4 +188,4 @@ func (a *app) parser() (*flags.Parser, error) {
 const longDescription = `Puts mdclone into a machine and its boot images (made with initramfs-tools or dracut), tells whether what is in the images is what is configured in /etc/mdclone, and takes it out again. With boot-once the next boot makes the clone before anything runs; rescue makes a rescue image that can. See "mdclone-gen COMMAND --help".
 
 EXIT STATUS
-0 done, or nothing to do; 1 failed, or the images are not as configured; 2 wrong arguments or configuration; 3 refused, nothing was changed`
+0 done, or nothing to do; 1 failed, or the images are not as configured; 2 wrong arguments or configuration; 3 refused, nothing was changed; 130 interrupted, run it again`

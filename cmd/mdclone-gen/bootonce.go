@@ -182,9 +182,9 @@ func (c *bootOnceCommand) reboot(m machine) error {
 	}
 	if !c.Reboot {
 		fmt.Fprint(c.app.stderr, "mdclone: reboot now? [y/N] ")
-		answer, err := bufio.NewReader(c.app.stdin).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read the answer: %w", err)
+		answer, err := c.app.answer()
+		if err != nil {
+			return err
 		}
 		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
 			return nil
@@ -194,6 +194,28 @@ func (c *bootOnceCommand) reboot(m machine) error {
 		return fmt.Errorf("reboot: %w", err)
 	}
 	return nil
+}
+
+// answer reads a line, or ends with a signal.
+func (a *app) answer() (string, error) {
+	type line struct {
+		text string
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := bufio.NewReader(a.stdin).ReadString('\n')
+		read <- line{text, err}
+	}()
+	select {
+	case <-a.done:
+		return "", a.stopped()
+	case got := <-read:
+		if got.err != nil && !errors.Is(got.err, io.EOF) {
+			return "", fmt.Errorf("read the answer: %w", got.err)
+		}
+		return got.text, nil
+	}
 }
 
 // loader is the boot loader that starts the machine.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"mdclone/pkg/report"
 )
@@ -62,6 +64,12 @@ func (d *document) json(w io.Writer) error {
 
 // finish prints what doc says, for a person. err, the summary, ends up on stderr; JSON has both.
 func (a *app) finish(o options, doc *document, err error) error {
+	if stopped := a.stopped(); stopped != nil && err != nil { // whatever else has failed because of it
+		if !slices.ContainsFunc(report.ReasonsOf(err), func(r report.Reason) bool { return r.Code == "interrupted" }) {
+			err = errors.Join(err, stopped)
+		}
+		err = report.WithCode(report.Interrupted, err)
+	}
 	if !o.JSON {
 		doc.lines(a.stdout)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -66,6 +67,9 @@ func (c *installCommand) install(args []string, doc *document) error {
 			c.app.log.Infof("%s has no clone yet: its array's limits are pinned, there is nothing to guard", m.path(confPath(a.Name)))
 		}
 	}
+	if err := c.app.dropTemporary(m); err != nil {
+		return err
+	}
 	menu, err := c.app.installFiles(m, arrays, doc)
 	if err != nil {
 		return err
@@ -83,6 +87,9 @@ func (c *installCommand) install(args []string, doc *document) error {
 		return err
 	}
 	made := c.app.updateImages(m, m.generator(), want.check)
+	if stopped := c.app.stopped(); stopped != nil {
+		return errors.Join(cmp.Or(made, stopped), menu)
+	}
 	images, err := c.app.bootImages(m, nil)
 	if err == nil {
 		err = c.app.verifyImages(m, arrays, images, doc, "the messages above may say why")
@@ -147,6 +154,9 @@ func (a *app) installFiles(m machine, arrays []config.Array, doc *document) (men
 		return nil, err
 	}
 	for _, f := range write {
+		if err := a.stopped(); err != nil {
+			return menu, err
+		}
 		err := m.write(f.path, f.data, f.mode)
 		switch {
 		case err == nil:

@@ -7,8 +7,11 @@
 package main
 
 import (
+	"context"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 )
 
 // version is set by the linker: -X main.version=...
@@ -17,5 +20,10 @@ var version = "unknown"
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return int(newApp(stdin, stdout, stderr).main(args))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second one ends it at once
+	a := newApp(stdin, stdout, stderr)
+	a.done = ctx.Done()
+	return int(a.main(args))
 }

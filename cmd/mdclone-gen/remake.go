@@ -33,6 +33,9 @@ func (a *app) updateImages(m machine, g generator, check func(image bootImage) i
 	}
 	var errs []error
 	for _, version := range kernels {
+		if err := a.stopped(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
 		switch {
 		case !m.exists("lib/modules/" + version):
 		case g == dracut:

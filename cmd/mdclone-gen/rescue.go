@@ -169,6 +169,9 @@ func (c *rescueCommand) write(m machine, image, kernel []byte, release string, d
 		}
 		files = append(files, output{c.ISO, data})
 	}
+	if err := c.app.stopped(); err != nil {
+		return err
+	}
 	if err := writeTogether(files); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,10 +70,16 @@ func (c *uninstallCommand) uninstall(args []string, doc *document) error {
 			return err
 		}
 	}
+	if err := c.app.dropTemporary(m); err != nil {
+		return err
+	}
 	c.undo(m)
 	for _, e := range slices.Backward(list.Files) {
 		if isOwnProgram(e.Path) {
 			continue
+		}
+		if err := c.app.stopped(); err != nil {
+			return err
 		}
 		if err := c.app.removeFile(m, e, doc); err != nil {
 			return err
@@ -80,7 +87,11 @@ func (c *uninstallCommand) uninstall(args []string, doc *document) error {
 	}
 	c.app.reload(m)
 	// an image that cannot be made, or read, is no reason to leave an entry in the menu
-	if err := errors.Join(c.images(m, doc), c.menu(m, list, doc)); err != nil {
+	err = c.images(m, doc)
+	if c.app.stopped() == nil {
+		err = errors.Join(err, c.menu(m, list, doc))
+	}
+	if err = cmp.Or(err, c.app.stopped()); err != nil {
 		return err
 	}
 	// last, so that a run that failed can be repeated: with these programs, by that list
@@ -173,6 +184,9 @@ func (c *uninstallCommand) images(m machine, doc *document) error {
 		made = c.app.updateImages(m, g, whole) // of what is left in it, the old one has more
 	} else {
 		c.app.log.Warnf("neither initramfs-tools nor dracut is installed in %s: no boot image is made anew", m.root)
+	}
+	if stopped := c.app.stopped(); stopped != nil {
+		return cmp.Or(made, stopped)
 	}
 	images, err := c.app.bootImages(m, nil)
 	if err != nil {
