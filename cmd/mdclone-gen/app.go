@@ -34,6 +34,7 @@ type app struct {
 	loaded         func() string              // /proc/modules
 	mounts         func() string              // /proc/self/mountinfo
 	done           <-chan struct{}            // closed by a signal that ends the run
+	json           bool                       // --json
 	document       *document                  // what a command had to say as JSON
 }
 
@@ -115,23 +116,30 @@ func runIn(stdout, stderr io.Writer, root, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.Dir = "/"
-	// hooks and generators need sbin; a TMPDIR may not exist inside root
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "PATH=") && (root == "/" || !strings.HasPrefix(v, "TMPDIR=")) {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
+	cmd.Env = environment(root, os.Environ())
 	if root != "/" {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
 	}
 	return cmd.Run()
 }
 
+// environment is that of a program inside root. Hooks and generators need sbin, a TMPDIR may not exist there, and what systemd's
+// tools print is read.
+func environment(root string, from []string) []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_COLORS=0", "SYSTEMD_URLIFY=0"}
+	for _, v := range from {
+		switch name, _, _ := strings.Cut(v, "="); {
+		case name == "PATH", name == "SYSTEMD_COLORS", name == "SYSTEMD_URLIFY", name == "TMPDIR" && root != "/":
+		default:
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
 // options are those of every command.
 type options struct {
 	Root string `long:"root" value-name:"DIR" default:"/" description:"the root folder of the machine to work on"`
-	JSON bool   `long:"json" description:"print one JSON object on stdout"`
 }
 
 // updateOption is for commands that make the boot images anew.
@@ -162,7 +170,10 @@ func (a *app) main(args []string) report.Code {
 
 // parser lists the commands.
 func (a *app) parser() (*flags.Parser, error) {
-	global := report.NewVersionOption("mdclone-gen", version)
+	global := struct {
+		report.VersionOption
+		JSON func() `long:"json" description:"print one JSON object on stdout"`
+	}{report.NewVersionOption("mdclone-gen", version), func() { a.json = true }}
 	parser := flags.NewNamedParser("mdclone-gen", flags.HelpFlag|flags.PassDoubleDash)
 	parser.LongDescription = longDescription
 	if _, err := parser.AddGroup("Global Options", "", &global); err != nil {

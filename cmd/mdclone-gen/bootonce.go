@@ -48,7 +48,7 @@ type choice struct {
 // Execute implements flags.Commander.
 func (c *bootOnceCommand) Execute(args []string) error {
 	var doc document
-	return c.app.finish(c.options, &doc, c.run(args, &doc))
+	return c.app.finish(&doc, c.run(args, &doc))
 }
 
 func (c *bootOnceCommand) run(args []string, doc *document) error {
@@ -138,7 +138,7 @@ func (c *bootOnceCommand) ready(m machine, doc *document) ([]config.Array, error
 
 // say prints lines for a person.
 func (c *bootOnceCommand) say(lines ...string) {
-	if c.JSON {
+	if c.app.json {
 		return
 	}
 	for _, line := range lines {
@@ -177,7 +177,7 @@ func drives(clones []md.UUID) string {
 
 // reboot does that if it is asked to, or somebody wants it.
 func (c *bootOnceCommand) reboot(m machine) error {
-	if !c.Reboot && (c.JSON || m.root != "/" || !c.app.terminal()) {
+	if !c.Reboot && (c.app.json || m.root != "/" || !c.app.terminal()) {
 		return nil
 	}
 	if !c.Reboot {

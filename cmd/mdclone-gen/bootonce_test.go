@@ -229,6 +229,7 @@ func TestBootOnceReboots(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		command  bootOnceCommand
+		json     bool
 		terminal bool
 		answer   string
 		asks     bool
@@ -242,13 +243,14 @@ func TestBootOnceReboots(t *testing.T) {
 		{name: "Enter", terminal: true, answer: "\n", asks: true},
 		{name: "end of input", terminal: true, answer: "", asks: true},
 		{name: "told to, at a terminal", command: bootOnceCommand{Reboot: true}, terminal: true, want: true},
-		{name: "a program", command: bootOnceCommand{options: options{JSON: true}}, terminal: true, answer: "y\n"},
+		{name: "a program", json: true, terminal: true, answer: "y\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFake(t)
 			f.app.terminal = func() bool { return c.terminal }
 			f.app.stdin = strings.NewReader(c.answer)
+			f.app.json = c.json
 			c.command.app = f.app
 			if err := c.command.reboot(machine{root: "/"}); err != nil {
 				t.Fatal(err)

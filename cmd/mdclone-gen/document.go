@@ -63,14 +63,14 @@ func (d *document) json(w io.Writer) error {
 }
 
 // finish prints what doc says, for a person. err, the summary, ends up on stderr; JSON has both.
-func (a *app) finish(o options, doc *document, err error) error {
+func (a *app) finish(doc *document, err error) error {
 	if stopped := a.stopped(); stopped != nil && err != nil { // whatever else has failed because of it
 		if !slices.ContainsFunc(report.ReasonsOf(err), func(r report.Reason) bool { return r.Code == "interrupted" }) {
 			err = errors.Join(err, stopped)
 		}
 		err = report.WithCode(report.Interrupted, err)
 	}
-	if !o.JSON {
+	if !a.json {
 		doc.lines(a.stdout)
 	}
 	doc.Result = report.CodeOf(err).Result()

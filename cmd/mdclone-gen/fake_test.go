@@ -149,7 +149,7 @@ func (f *fake) run(want int, args ...string) {
 	f.t.Helper()
 	f.stdout.Reset()
 	f.stderr.Reset()
-	f.app.document = nil
+	f.app.document, f.app.json = nil, false
 	f.app.log.W = &f.stderr
 	if got := f.app.main(append(args, "--root", f.root)); int(got) != want {
 		f.t.Fatalf("mdclone-gen %s = %d; want %d\nstdout: %s\nstderr: %s", strings.Join(args, " "), got, want, &f.stdout, &f.stderr)

@@ -36,7 +36,7 @@ type installCommand struct {
 // Execute implements flags.Commander.
 func (c *installCommand) Execute(args []string) error {
 	var doc document
-	return c.app.finish(c.options, &doc, c.install(args, &doc))
+	return c.app.finish(&doc, c.install(args, &doc))
 }
 
 func (c *installCommand) install(args []string, doc *document) error {

@@ -153,6 +153,9 @@ func TestInstallRefuses(t *testing.T) {
 	f := newFake(t)
 	f.root = f.path("nowhere")
 	f.run(2, "install")
+	f.root = ""
+	f.run(2, "verify")
+	f.says(&f.stderr, "error: --root wants a folder")
 }
 
 func TestInstallThatFailsIsRepeated(t *testing.T) {
@@ -286,6 +289,13 @@ func TestRunIn(t *testing.T) {
 	if got := out.String(); !strings.HasPrefix(got, "out\nerr\n") || !strings.Contains(got, ":/usr/sbin:") {
 		t.Errorf("output = %q", got)
 	}
+	for _, root := range []string{"/", "/mnt"} {
+		if env := environment(root, []string{"PATH=/x", "TMPDIR=/y", "SYSTEMD_COLORS=256", "A=1"}); !slices.Contains(env, "A=1") ||
+			!slices.Contains(env, "SYSTEMD_COLORS=0") || slices.Contains(env, "SYSTEMD_COLORS=256") || slices.Contains(env, "PATH=/x") ||
+			slices.Contains(env, "TMPDIR=/y") != (root == "/") {
+			t.Errorf("the environment in %s is %q", root, env)
+		}
+	}
 	if err := runIn(&out, &out, "/", filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a program that is not there: %v", err)
 	}
@@ -317,6 +327,10 @@ func TestJSON(t *testing.T) {
 	f.run(0, "uninstall", "--json")
 	if d := decode(); d.Result != "done" || len(d.Removed) != 10 || len(d.Kept) != 1 {
 		t.Errorf("uninstall: %+v", d)
+	}
+	f.run(1, "--json", "verify") // before the command too
+	if d := decode(); d.Result != "failed" || len(d.Images) != 2 {
+		t.Errorf("--json verify: %+v", d)
 	}
 	f.run(2, "install", "--json", "--no-such-option")
 	if d := decode(); d.Result != "failed" || len(d.Reasons) != 1 || d.Reasons[0].Text != "unknown flag `no-such-option'" {

@@ -18,6 +18,9 @@ type machine struct{ root string }
 
 // newMachine takes the argument of --root.
 func newMachine(root string) (machine, error) {
+	if root == "" { // a variable that is not set, say
+		return machine{}, report.Fail(report.Usage, "root", "--root wants a folder")
+	}
 	at, err := filepath.Abs(root)
 	if err == nil {
 		at, err = filepath.EvalSymlinks(at)

@@ -47,7 +47,7 @@ type rescueCommand struct {
 // Execute implements flags.Commander.
 func (c *rescueCommand) Execute(args []string) error {
 	var doc document
-	return c.app.finish(c.options, &doc, c.rescue(args, &doc))
+	return c.app.finish(&doc, c.rescue(args, &doc))
 }
 
 func (c *rescueCommand) rescue(args []string, doc *document) error {

@@ -111,9 +111,23 @@ func (a *app) chooseSystemdBoot(m machine, until int64) error {
 	if other != "" && other != onceEntryID {
 		return otherChoice(other, "bootctl set-oneshot \"\"")
 	}
-	if _, err := a.undoSystemdBoot(m); err != nil { // else the default would be ours
+	undone, err := a.undoSystemdBoot(m) // else the default would be ours
+	if err != nil {
 		return err
 	}
+	err = a.setSystemdBoot(m, until)
+	if err == nil {
+		return nil
+	}
+	_, undoErr := a.undoSystemdBoot(m) // half a choice is none
+	if len(undone) > 0 {
+		a.log.Warnf("the choice that was made before is taken back: the next boot is a normal one")
+	}
+	return errors.Join(err, undoErr)
+}
+
+// setSystemdBoot makes that entry, and has it booted next.
+func (a *app) setSystemdBoot(m machine, until int64) error {
 	list, err := a.output(m.root, "/"+bootctl, "list")
 	if err != nil {
 		return fmt.Errorf("bootctl list: %w", err)

@@ -88,6 +88,7 @@ func TestCloneFirst(t *testing.T) {
 // fakeSystemdBoot is systemd-boot in a fake machine.
 type fakeSystemdBoot struct {
 	deaf  bool // set-oneshot changes nothing
+	fails bool // set-oneshot chooses nothing, and says so
 	stale bool // nobody copies new images
 	list  string
 }
@@ -130,6 +131,9 @@ func (f *fake) sdbootCommand(name string, args []string) error {
 		args = nil // an option that it does not know
 	}
 	if len(args) != 2 || args[0] != "set-oneshot" {
+		return errors.New("exit status 1")
+	}
+	if args[1] != "" && f.sdboot.fails {
 		return errors.New("exit status 1")
 	}
 	if args[1] != "" {
@@ -205,6 +209,28 @@ func TestBootOnceAfterTheBoot(t *testing.T) {
 	f.run(0, "boot-once", "backup", "--undo")
 	if diff := cmp.Diff(before, f.tree()); diff != "" {
 		t.Errorf("--undo leaves (-before +after):\n%s", diff)
+	}
+}
+
+// TestBootOnceSystemdBootFails: half a choice is none, and one from before is not lost without a word.
+func TestBootOnceSystemdBootFails(t *testing.T) {
+	t.Parallel()
+	f := newFake(t).withSystemdBoot()
+	f.run(0, "install")
+	before := f.tree()
+	f.sdboot.fails = true
+	f.run(1, "boot-once", "backup")
+	if strings.Contains(f.stderr.String(), "taken back") {
+		t.Errorf("there was no choice before: %s", &f.stderr)
+	}
+	f.sdboot.fails = false
+	f.run(0, "boot-once", "backup")
+	f.sdboot.fails = true
+	f.run(1, "boot-once", "backup")
+	f.says(&f.stderr, "warning: the choice that was made before is taken back: the next boot is a normal one")
+	f.says(&f.stderr, "error: bootctl set-oneshot: exit status 1")
+	if diff := cmp.Diff(before, f.tree()); diff != "" {
+		t.Errorf("left (-before +after):\n%s", diff)
 	}
 }
 

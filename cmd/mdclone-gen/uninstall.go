@@ -35,7 +35,7 @@ type uninstallCommand struct {
 // Execute implements flags.Commander.
 func (c *uninstallCommand) Execute(args []string) error {
 	var doc document
-	return c.app.finish(c.options, &doc, c.uninstall(args, &doc))
+	return c.app.finish(&doc, c.uninstall(args, &doc))
 }
 
 func (c *uninstallCommand) uninstall(args []string, doc *document) error {

@@ -28,7 +28,7 @@ type verifyCommand struct {
 // Execute implements flags.Commander.
 func (c *verifyCommand) Execute(args []string) error {
 	var doc document
-	return c.app.finish(c.options, &doc, c.verify(args, &doc))
+	return c.app.finish(&doc, c.verify(args, &doc))
 }
 
 func (c *verifyCommand) verify(args []string, doc *document) error {
