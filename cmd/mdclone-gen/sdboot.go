@@ -190,6 +190,16 @@ func (a *app) undoSystemdBoot(m machine) (undone []string, err error) {
 	for _, root := range a.entryRoots(m) {
 		for _, name := range []string{onceEntry, onceState} {
 			at := path.Join(root, name)
+			// what a run that was ended has left of them is no choice, and goes too
+			left, err := m.list(path.Dir(at), func(name string) bool { return isTemporary(name, path.Base(at)) })
+			if err != nil {
+				return undone, err
+			}
+			for _, name := range left {
+				if err := os.Remove(m.path(name)); err != nil {
+					return undone, err
+				}
+			}
 			switch err := os.Remove(m.path(at)); {
 			case err == nil:
 				undone = append(undone, at)

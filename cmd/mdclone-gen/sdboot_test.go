@@ -206,6 +206,8 @@ func TestBootOnceAfterTheBoot(t *testing.T) {
 	before := f.tree()
 	f.run(0, "boot-once", "backup")
 	f.remove(oneShot)
+	f.write("efi/."+onceState+"123", "half")
+	f.write("efi/loader/entries/."+onceEntryID+"123", "half")
 	f.run(0, "boot-once", "backup", "--undo")
 	if diff := cmp.Diff(before, f.tree()); diff != "" {
 		t.Errorf("--undo leaves (-before +after):\n%s", diff)
