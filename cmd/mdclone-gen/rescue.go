@@ -161,7 +161,8 @@ func kernelFile(image string) string { return strings.TrimSuffix(image, ".img") 
 
 // write puts image and kernel there, and the entry into GRUB's menu where that looks for them.
 func (c *rescueCommand) write(m machine, image, kernel []byte, release string, doc *document) error {
-	files := []output{{kernelFile(c.Output), kernel}, {c.Output, image}}
+	// the image first: a kernel alone would be taken for somebody else's by the next run
+	files := []output{{c.Output, image}, {kernelFile(c.Output), kernel}}
 	if c.ISO != "" {
 		data, err := c.app.iso(m, image, kernel)
 		if err != nil {

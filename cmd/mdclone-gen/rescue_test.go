@@ -114,6 +114,8 @@ func TestRescue(t *testing.T) {
 	}
 	first := f.read(rescueImage)
 	f.rescue("--kernel", kernel) // over the one before
+	// in this order: of a run that is ended between the two, the next one must not take the kernel for somebody else's
+	f.says(&f.stdout, "written: "+f.path(rescueImage)+"\nwritten: "+f.path(kernelFile(rescueImage))+"\n")
 	if again := f.read(rescueImage); again != first {
 		t.Error("a second image of the same differs")
 	}
