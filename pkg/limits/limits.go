@@ -119,8 +119,7 @@ type PinResult struct {
 var ErrNotActive = errors.New("the array is not active")
 
 // Pin sets the array's max_sectors_kb to wanted KiB, but no higher than each member takes, reads it back, and looks at
-// what is above. wanted 0 only looks. A limit that the kernel keeps lower stays: once a member has lowered it, it cannot
-// be raised before the array is assembled anew.
+// what is above. wanted 0 only looks. What the array's max_hw_sectors_kb bounds cannot be raised before it is assembled anew.
 func Pin(a md.Array, wanted uint64) (PinResult, error) {
 	state, err := a.State()
 	if err != nil {
