@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
@@ -45,6 +46,9 @@ type choice struct {
 	kept string // why not by the loader
 }
 
+// undoWaits is less than the unit may take.
+const undoWaits = time.Minute
+
 // Execute implements flags.Commander.
 func (c *bootOnceCommand) Execute(args []string) error {
 	var doc document
@@ -56,7 +60,11 @@ func (c *bootOnceCommand) run(args []string, doc *document) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := m.lock()
+	patience := time.Duration(0)
+	if c.Undo { // the unit that does it at boot tries but once
+		patience = undoWaits
+	}
+	unlock, err := m.lockWithin(patience)
 	if err != nil {
 		return err
 	}

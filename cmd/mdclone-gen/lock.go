@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,12 +16,21 @@ const lockPath = "/run/mdclone-gen.lock"
 
 // lock makes this the only mdclone-gen that changes the machine, until unlock or its end: of two at once each would write its
 // own list of what is installed.
-func (m machine) lock() (unlock func(), err error) {
+func (m machine) lock() (unlock func(), err error) { return m.lockWithin(0) }
+
+// lockWithin is lock that waits so long for another one to end.
+func (m machine) lockWithin(patience time.Duration) (unlock func(), err error) {
 	f, err := m.lockFile()
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	end := time.Now().Add(patience)
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end) {
+		time.Sleep(100 * time.Millisecond) // a blocking flock has no bound
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, report.Fail(report.Refused, "locked", "another mdclone-gen works on %s; nothing was changed", m.root).

@@ -2,6 +2,7 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -18,7 +19,7 @@ func TestLock(t *testing.T) {
 	before := f.tree()
 	f.ran = nil
 	commands := [][]string{
-		{"install"}, {"uninstall"}, {"boot-once", "backup"}, {"boot-once", "backup", "--undo"}, {"rescue", "--output", f.path("x.img"), "--kernel", kernel},
+		{"install"}, {"uninstall"}, {"boot-once", "backup"}, {"rescue", "--output", f.path("x.img"), "--kernel", kernel},
 	}
 	for _, args := range commands {
 		f.run(3, args...)
@@ -33,4 +34,27 @@ func TestLock(t *testing.T) {
 		f.run(0, args...)
 		f.run(0, "install")
 	}
+}
+
+// TestUndoWaits: at boot it is tried but once.
+func TestUndoWaits(t *testing.T) {
+	t.Parallel()
+	f := newFake(t).withGrub()
+	f.run(0, "install")
+	unlock, err := machine{root: f.root}.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.run(0, "boot-once", "backup", "--undo")
+	}()
+	select {
+	case <-ended:
+		t.Error("it does not wait for the other one")
+	case <-time.After(300 * time.Millisecond):
+	}
+	unlock()
+	<-ended
 }

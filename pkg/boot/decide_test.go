@@ -274,7 +274,6 @@ func TestDoubtful(t *testing.T) {
 		"the clone is not seen yet":        {[]Drive{pl, q}, "q", "clean", true},
 		"not started":                      {[]Drive{pl, q}, "pq", "inactive", false},
 		"the clone left in good order":     {[]Drive{on("p", 100, "01-"), on("q", 100, "01-"), on("c", 99, "012")}, "pq", "read-auto", false},
-		"mdadm started the clone alone":    {[]Drive{on("c", 400, "--2")}, "c", "clean", true},
 		"a primary failed, the clone left": {[]Drive{on("q", 100, "-1-")}, "q", "read-auto", false},
 	} {
 		f := Facts{State: test.state, Drives: test.drives, In: map[string]bool{}, Conf: config.Array{Clones: []md.UUID{{3}}}}

@@ -107,29 +107,22 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestByHand: what a person has started from a clone, at a prompt, is left alone.
-func TestByHand(t *testing.T) {
+// TestLetGo: what a person has started from a clone, at a prompt, is left alone.
+func TestLetGo(t *testing.T) {
 	b, _ := fake(t, "quiet")
 	clone := md.UUID{3}
-	f := Facts{
-		Conf: config.Array{UUID: md.UUID{1}, Clones: []md.UUID{clone}}, State: "clean", In: map[string]bool{"vdz": true},
-		Drives: []Drive{{"vdz", &md.Superblock{Device: clone}}},
+	f := Facts{In: map[string]bool{"vdz": true}, Drives: []Drive{{"vdz", &md.Superblock{Device: clone}}}}
+	if b.letGo(f) {
+		t.Error("letGo() = true of a clone that was never held")
 	}
-	is := func(when string, want bool) {
-		t.Helper()
-		if got := b.byHand(f); got != want {
-			t.Errorf("%s: byHand() = %v; want %v", when, got, want)
-		}
-	}
-	is("before init-premount", true)
-	if err := b.mark(premount, ""); err != nil {
-		t.Fatal(err)
-	}
-	is("one that was never held", false)
 	if err := b.mark(claimMark+clone.Dashed(), "999999999 vdz\n"); err != nil {
 		t.Fatal(err)
 	}
-	is("let go", true)
-	f.In["vda"] = true
-	is("with a member of the machine's own", false)
+	if !b.letGo(f) {
+		t.Error("letGo() = false of one whose holder was killed")
+	}
+	f.In = map[string]bool{"vda": true}
+	if b.letGo(f) {
+		t.Error("letGo() = true of one that is not in the array")
+	}
 }

@@ -224,7 +224,11 @@ func (b *Boot) started() error {
 	var errs []error
 	for _, conf := range b.confs() {
 		f, _, err := b.facts(conf, found)
-		if err == nil && Doubtful(f) && !b.byHand(f) {
+		doubtful := Doubtful(f)
+		if exists(b.file(premount)) { // what lacks members since then is a stage's decision, or what mdadm was left to start
+			doubtful = unlifted(f) && !b.letGo(f)
+		}
+		if err == nil && doubtful {
 			b.Log.Infof("what is on array %s waits: what mdadm has started it from may not be its newest copy", conf.Name)
 			err = b.mark(doubted+conf.UUID.Dashed(), "")
 		}
@@ -233,12 +237,8 @@ func (b *Boot) started() error {
 	return errors.Join(errs...)
 }
 
-// byHand tells whether a person has started the array from its clone: before init-premount nobody else would, and later nobody
-// else can where it was held and let go.
-func (b *Boot) byHand(f Facts) bool {
-	if !unlifted(f) || !exists(b.file(premount)) {
-		return unlifted(f)
-	}
+// letGo tells whether a person has let the clone go from which the array runs, to start it at a prompt.
+func (b *Boot) letGo(f Facts) bool {
 	return slices.ContainsFunc(f.Drives, func(d Drive) bool {
 		pid, drive, err := b.holder(claimMark + d.Super.Device.Dashed())
 		return f.In[d.Name] && err == nil && pid == 0 && drive == d.Name
