@@ -65,7 +65,7 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 	}
 	// a reader that goes away must not kill a run that has an array read-only
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := interruptible()
+	ctx, stop := report.Interruptible()
 	defer stop()
 	p := &program{ctx: ctx, stdout: stdout, VersionOption: report.NewVersionOption("mdclone-early", version)}
 	p.env = clone.NewEnv(log, report.NewProgress(stderr))
@@ -86,20 +86,6 @@ func run(args []string, stdin io.Reader, stdout io.Writer, stderr *os.File) repo
 		}
 	}
 	return code
-}
-
-// interruptible is a context that ends with an interrupt. What whoever started this has ignored, as nohup does, stays ignored.
-func interruptible() (context.Context, context.CancelFunc) {
-	var heeded []os.Signal
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			heeded = append(heeded, s)
-		}
-	}
-	if len(heeded) == 0 { // else it would be all signals
-		return context.WithCancel(context.Background())
-	}
-	return signal.NotifyContext(context.Background(), heeded...)
 }
 
 const about = `mdclone-early keeps a bootable, bit-for-bit clone of a machine's disk: a member of its md RAID1 that is usually

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"mdclone/pkg/report"
@@ -125,27 +123,4 @@ func TestParseChunk(t *testing.T) {
 			t.Errorf("parseChunk(%q) = %d; want an error", text, got)
 		}
 	}
-}
-
-// TestIgnoredSignals: what nohup has ignored is no interrupt.
-func TestIgnoredSignals(t *testing.T) {
-	signal.Ignore(syscall.SIGHUP)
-	defer signal.Reset(syscall.SIGHUP)
-	ctx, stop := interruptible()
-	defer stop()
-	later := make(chan os.Signal, 1)
-	signal.Notify(later, syscall.SIGUSR1)
-	defer signal.Stop(later)
-	kill := func(s syscall.Signal) {
-		if err := syscall.Kill(os.Getpid(), s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	kill(syscall.SIGHUP)
-	kill(syscall.SIGUSR1)
-	if <-later; ctx.Err() != nil {
-		t.Error("interrupted by an ignored signal")
-	}
-	kill(syscall.SIGTERM)
-	<-ctx.Done()
 }

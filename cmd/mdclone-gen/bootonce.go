@@ -68,8 +68,16 @@ func (c *bootOnceCommand) run(args []string, doc *document) error {
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	doc.Root = m.root
+	err = c.act(m, doc)
+	if unlock(); err != nil || c.Undo {
+		return err
+	}
+	return c.reboot(m)
+}
+
+// act makes the choice, or takes it back.
+func (c *bootOnceCommand) act(m machine, doc *document) (err error) {
 	if c.Undo {
 		if doc.Undone, err = c.app.undo(m); err != nil {
 			return err
@@ -89,7 +97,7 @@ func (c *bootOnceCommand) run(args []string, doc *document) error {
 		return err
 	}
 	c.say(announcement(arrays, *doc.Next)...)
-	return c.reboot(m)
+	return nil
 }
 
 // accept checks the arguments.

@@ -10,8 +10,8 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"mdclone/pkg/report"
 )
 
 // version is set by the linker: -X main.version=...
@@ -20,7 +20,7 @@ var version = "unknown"
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := report.Interruptible()
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second one ends it at once
 	a := newApp(stdin, stdout, stderr)

@@ -114,6 +114,9 @@ func (s *session) doubtOthers(b *md.Bitmap) error {
 			continue
 		}
 		x, err := s.env.entry(u)
+		if err != nil && reasonCode(err) != ledgerDamaged {
+			return err
+		}
 		if err != nil { // without it all of that one is compared anyway
 			s.env.Log.Warnf("%v", err)
 		}

@@ -110,6 +110,9 @@ func (s *session) stillIn() error {
 	return err
 }
 
+// doubted is the reason of one whose clone has left although it is known to differ.
+const doubted = "doubted"
+
 // incomplete is the reason of an account whose clone has left before it held all.
 const incomplete = "incomplete"
 
@@ -396,6 +399,9 @@ func (s *session) takeOut() error {
 	if err := s.thaw(); err != nil { // a read-only array takes no canary
 		return err
 	}
+	if s.verdict.WhyVerify == differed { // by --verify none
+		s.verdict.Reasons = append(s.verdict.Reasons, report.Reason{Code: doubted, Text: differed})
+	}
 	err := s.leaveCanary(true)
 	s.result.Seconds.Detach = s.since(start)
 	if err == nil && !s.result.Offline {
@@ -453,6 +459,8 @@ func (r *Result) Summary() string {
 		return b.String()
 	case r.Attached:
 		b.WriteString("is in sync and attached")
+	case slices.ContainsFunc(r.Reasons, func(x report.Reason) bool { return x.Code == doubted }):
+		b.WriteString("is out as it is, and may be no clone: " + differed)
 	default:
 		b.WriteString("is a clone of the array")
 	}

@@ -22,6 +22,8 @@ type DriveStatus struct {
 	DetachedAt *time.Time      `json:"detached_at"` // nil while it is in, and where it has left in another way
 	Reasons    []report.Reason `json:"reasons"`
 	Hints      []string        `json:"-"`
+	entry      *Entry          // what the ledger has, nil if that is nothing
+	unrecorded bool            // the ledger may not be read
 }
 
 // clones looks at the recorded clones of an array; state is the zero one if it is not assembled.
@@ -40,6 +42,9 @@ func (t *Target) clones(s *ArrayStatus, state md.State) error {
 		if blind && c.State == "" && !slices.Contains(s.Unreadable, unreadDisks) {
 			s.Unreadable = append(s.Unreadable, unreadDisks)
 		}
+		if c.unrecorded && !slices.Contains(s.Unreadable, unreadLedger) {
+			s.Unreadable = append(s.Unreadable, unreadLedger)
+		}
 		if c.CopyBytes == nil || s.RunsFromClone {
 			c.CopyBytes, c.AgainBytes = nil, 0
 		}
@@ -52,12 +57,15 @@ func (t *Target) clones(s *ArrayStatus, state md.State) error {
 func (t *Target) recorded(u md.UUID, s ArrayStatus) DriveStatus {
 	c := DriveStatus{UUID: u, State: Absent, Device: new(string), Slot: -1, CopyBytes: s.DirtyBytes, Reasons: []report.Reason{}}
 	x, err := t.env.entry(u)
+	if c.entry = x; x != nil && x.Slot >= 0 {
+		c.Slot = x.Slot
+	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
+		c.unrecorded = true
 	case err != nil:
 		c.fails(err)
 	case x != nil && !x.DetachedAt.IsZero():
-		c.Slot = x.Slot
 		if x.Attached { // when it left after that is not known
 			break
 		}
@@ -140,7 +148,7 @@ func (t *Target) judge(c *DriveStatus, state md.State, blind bool) {
 		c.bySysfs(state, len(t.Conf.Clones))
 		return
 	case d == nil:
-		if name := unplugged(state, c.Slot); name != "" {
+		if name := unplugged(state, c.Slot, c.entry); name != "" {
 			c.DetachedAt, c.Reasons = nil, append(c.Reasons, stillThere(t.Array.Name, name))
 		}
 		return
@@ -165,5 +173,8 @@ func (t *Target) judge(c *DriveStatus, state md.State, blind bool) {
 	c.CopyBytes, c.AgainBytes = &v.CopyBytes, min(c.AgainBytes, v.CopyBytes)
 	if f.Attached != nil {
 		c.DetachedAt = nil
+	}
+	if c.unrecorded && v.Admit { // what is recorded may refuse it
+		c.State, c.CopyBytes = "", nil
 	}
 }

@@ -31,7 +31,7 @@ func (a *adoption) examine(path string) error {
 	if a.drive.Member != nil {
 		a.result.Clone = a.drive.Member.Super.Device
 	}
-	for _, r := range []rule{otherLevel, inactiveArray, noPrimary, suspendedArray, unfitArray, unfitDevice, tooSmallRequests} {
+	for _, r := range []rule{otherLevel, inactiveArray, noPrimary, suspendedArray, unfitArray, unfitDevice, tooSmallRequests, twoDrives} {
 		if v, ok := r(f); ok {
 			return refused(v)
 		}

@@ -60,6 +60,10 @@ func (t *Target) primaries(s md.State, except string) ([]peer, error) {
 		if !m.InSync() || m.Name == except {
 			continue
 		}
+		if !t.env.scanner().MayRead(m.Name) {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, md.ErrSilent))
+			continue
+		}
 		member, err := md.ReadDevice(md.NodePath(m.Name))
 		if err != nil { // pulled out this moment, and the kernel has not seen it: another one may do
 			failed = errors.Join(failed, err)
@@ -147,7 +151,7 @@ func (t *Target) otherClones(u md.UUID) int {
 			continue
 		}
 		x, err := t.env.entry(c)
-		if err != nil { // what one of them is known by is no matter of another's
+		if err != nil && !errors.Is(err, fs.ErrPermission) { // what one of them is known by is no matter of another's
 			t.env.Log.Warnf("%v", err)
 		}
 		if x == nil || x.FirstCopy {

@@ -64,6 +64,9 @@ func (e *Env) stay(a md.Array, name string) (string, error) {
 	return fmt.Sprintf("%s-%d", bytes.TrimSpace(boot), dir.Ino), nil
 }
 
+// ledgerDamaged is the reason of an entry that cannot be read as one.
+const ledgerDamaged = "ledger-damaged"
+
 // ledgerDir is in VarDir.
 const ledgerDir = "ledger"
 
@@ -87,7 +90,7 @@ func readEntry(name string, u md.UUID) (*Entry, error) {
 	}
 	x, err := decodeEntry(text, u)
 	if err != nil {
-		return nil, report.Fail(report.Failed, "ledger-damaged", "what is recorded of clone %s cannot be read: %s: %w", u, name, err).
+		return nil, report.Fail(report.Failed, ledgerDamaged, "what is recorded of clone %s cannot be read: %s: %w", u, name, err).
 			Hint("rm %s (that clone is then compared in full when it is back)", name)
 	}
 	return x, nil

@@ -193,12 +193,13 @@ func (s *session) settleOffline(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	signal.Ignore(syscall.SIGTSTP) // a stop would keep it read-only
 	frozen, err := s.makeReadOnly(ctx)
 	if !frozen {
+		signal.Reset(syscall.SIGTSTP)
 		return false, errors.Join(err, g.dismiss())
 	}
 	s.guard = g
-	signal.Ignore(syscall.SIGTSTP) // from here on a stop would keep it read-only
 	return true, err
 }
 

@@ -96,10 +96,20 @@ func (e *Env) Status(which string) (Status, error) {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", t.Conf.Name, err))
+			t.namesClones(&s)
 		}
 		out.Arrays = append(out.Arrays, s)
 	}
 	return out, errors.Join(errs...)
+}
+
+// namesClones has a status that could not be completed name the clones all the same.
+func (t *Target) namesClones(s *ArrayStatus) {
+	for _, u := range t.Conf.Clones[len(s.Clones):] {
+		c := t.recorded(u, *s)
+		c.Device, c.State, c.CopyBytes = nil, "", nil
+		s.Clones = append(s.Clones, c)
+	}
 }
 
 // statusLook is what this user cannot tell of any array.
@@ -200,6 +210,7 @@ func (e *Env) unnamed(arrays map[md.UUID]md.Array) ([]string, error) {
 const (
 	unreadDisks  = "the superblocks and bitmaps on the disks"
 	unreadConfig = "what is configured for it"
+	unreadLedger = "what is recorded of its clones"
 )
 
 func (t *Target) status(look statusLook) (ArrayStatus, error) {

@@ -12,10 +12,11 @@ import (
 // bind_rdev_to_array, Linux 6.12).
 
 // unplugged names the member that a clone has left behind which filled slot, "" if there is none. One that md knows to be faulty
-// has no slot any more, and whosever it was, nothing is lost with it. A primary's is not for us to take out.
-func unplugged(state md.State, slot int) string {
+// has no slot any more: it is not that of a clone which left in good order, by x. A primary's is not for us to take out.
+func unplugged(state md.State, slot int, x *Entry) string {
+	good := x != nil && !x.Attached && !x.DetachedAt.IsZero()
 	for _, m := range state.Members {
-		if m.Gone && m.Has("write_mostly") && (m.Has("faulty") || m.Slot == slot) {
+		if m.Gone && m.Has("write_mostly") && (m.Has("faulty") && !good || m.Slot == slot && !m.Has("faulty")) {
 			return m.Name
 		}
 	}
@@ -30,7 +31,11 @@ func stillThere(array, name string) report.Reason {
 // leftBehind is what the session's drive has left behind.
 func (s *session) leftBehind() (string, error) {
 	state, err := s.Array.State()
-	return unplugged(state, s.drive.Member.Super.Slot()), err
+	if err != nil {
+		return "", err
+	}
+	x, err := s.env.entry(s.drive.Member.Super.Device)
+	return unplugged(state, s.drive.Member.Super.Slot(), x), err
 }
 
 // forgetUnplugged takes it out.

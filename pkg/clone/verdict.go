@@ -85,7 +85,7 @@ func firstVerdict(f Facts) Verdict {
 	}
 	v := Verdict{State: Stale, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.dirtyBytes(), Slot: f.targetSlot()}
 	a, c := f.Primaries[0].Super, f.Drive.Super
-	ghost := unplugged(f.Array, c.Slot())
+	ghost := unplugged(f.Array, c.Slot(), f.Ledger)
 	switch listed := a.SlotOf(c.DevNumber) == c.Slot(); {
 	case c.Features&md.FeatureRecoveryOffset != 0:
 		v.State = Interrupted

@@ -310,7 +310,7 @@ func (a Array) Create(root string) error {
 			return err
 		}
 		err := os.Link(f.Name(), filepath.Join(root, Dir, a.Name+".conf"))
-		if errors.Is(err, fs.ErrPermission) { // a file system without links
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) { // a file system without links
 			return f.CloseAtomicallyReplace()
 		}
 		return err
