@@ -39,8 +39,8 @@ func (b *Boot) apart(ctx context.Context) error {
 	if !ended && b.asked() && !exists(b.file(outcomeFile)) {
 		err = errors.Join(err, b.conclude(ctx, why(report.Failed, "stuck", "%v", err)))
 	}
-	if e := b.release(ctx); e != nil { // nothing is left to release but by one that died
-		err = errors.Join(err, e)
+	if !ended || err != nil { // else it has done so itself
+		err = errors.Join(err, b.release(ctx))
 	}
 	return err
 }

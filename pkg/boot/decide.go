@@ -199,7 +199,12 @@ func look(f Facts) view {
 		}
 		v.clones = append(v.clones, d)
 		// one that was lifted and from which nothing runs is tried again: who lifted it was left behind
-		if f.In[d.Name] || f.Lifted[d.Super.Device] && (running(f.State) || f.Broken[d.Super.Device]) {
+		left := f.Lifted[d.Super.Device] && !f.Broken[d.Super.Device] && !running(f.State)
+		if left && f.In[d.Name] { // md has claimed it
+			v.unlifted = append(v.unlifted, d)
+			continue
+		}
+		if f.In[d.Name] || f.Lifted[d.Super.Device] && !left {
 			continue
 		}
 		v.unclaimed = append(v.unclaimed, d)

@@ -164,13 +164,21 @@ func (b *Boot) retake(ctx context.Context, f Facts, array md.Array, d Decision) 
 func (b *Boot) stopUnlifted(ctx context.Context, f Facts, array md.Array, d Decision) error {
 	if err := stop(ctx, array); err != nil {
 		b.busy[f.Conf.UUID] = true
-		return err
+		return errors.Join(err, b.motd("THIS MACHINE RUNS FROM ITS CLONE: array %s could not be stopped, and %s.\nSee: mdclone-early status\n",
+			f.Conf.Name, d.Why))
 	}
 	b.Log.Warnf("%s is stopped: %s", array.Name, d.Why)
 	var errs []error
 	for _, c := range f.Drives {
 		if f.In[c.Name] {
 			errs = append(errs, b.claim(f.Conf, c))
+		}
+	}
+	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
+	defer cancel()
+	for _, name := range f.own(func(string) bool { return true }) { // those that came meanwhile were refused
+		if out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(name)); err != nil {
+			b.Log.Infof("mdadm --incremental %s: %v: %s", name, err, out)
 		}
 	}
 	return errors.Join(errs...)

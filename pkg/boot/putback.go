@@ -19,10 +19,13 @@ const stoppedMark = "stopped-"
 
 // stopFor stops the array that has these members.
 func (b *Boot) stopFor(ctx context.Context, f Facts, array md.Array, members map[string]bool, why string) error {
-	own := f.own(func(name string) bool { return members[name] })
-	name := stoppedMark + f.Conf.UUID.Dashed()
-	if len(own) > 0 && !exists(b.file(name)) {
-		if err := b.mark(name, why+"\n"+strings.Join(own, " ")+"\n"); err != nil {
+	was, before := b.stopped(f.Conf)
+	own := f.own(func(name string) bool { return members[name] || slices.Contains(before, name) })
+	if why == "" {
+		why = was
+	}
+	if len(own) > 0 {
+		if err := b.mark(stoppedMark+f.Conf.UUID.Dashed(), why+"\n"+strings.Join(own, " ")+"\n"); err != nil {
 			b.failed(err) // as where /run is full: then it must not happen
 		}
 	}
@@ -81,19 +84,27 @@ func (b *Boot) runsAgain(f Facts) error {
 	return os.Remove(name)
 }
 
-// restart starts an array that was stopped, without the clone for which it was, if that is why.
+// restart starts an array that was stopped, without the clone for which it was, if that is why. That is tried once.
 func (b *Boot) restart(ctx context.Context, f Facts) error {
-	why, _ := b.stopped(f.Conf)
-	if why == "" {
-		return b.putBack(ctx, f, f.Stopped)
-	}
 	var errs []error
+	if slices.ContainsFunc(f.Drives, func(d Drive) bool { return f.In[d.Name] && f.Conf.HasClone(d.Super.Device) }) {
+		errs = append(errs, b.stopLeft(ctx, f, "")) // md takes no more disks into that
+	}
 	for _, d := range f.Drives {
-		if f.Lifted[d.Super.Device] && !f.In[d.Name] {
+		if f.Lifted[d.Super.Device] {
 			errs = append(errs, b.guard(f.Conf, d))
 		}
 	}
-	return errors.Join(append(errs, b.fallBack(ctx, f, f.Stopped, why))...)
+	var failed error
+	if why, _ := b.stopped(f.Conf); why == "" {
+		failed = b.putBack(ctx, f, f.Stopped)
+	} else {
+		failed = b.fallBack(ctx, f, f.Stopped, why)
+	}
+	if failed != nil {
+		errs = append(errs, failed, b.mark(deadMark+f.Conf.UUID.Dashed(), ""))
+	}
+	return errors.Join(errs...)
 }
 
 // fallBack starts an array from its own disks, which had been stopped for a clone; why is what spoke for that.

@@ -226,7 +226,7 @@ func (b *Boot) started() error {
 		f, _, err := b.facts(conf, found)
 		doubtful := Doubtful(f)
 		if exists(b.file(premount)) { // what lacks members since then is a stage's decision, or what mdadm was left to start
-			doubtful = unlifted(f) && !b.letGo(f)
+			doubtful = unlifted(f) && unwritten(f.State) && !b.letGo(f)
 		}
 		if err == nil && doubtful {
 			b.Log.Infof("what is on array %s waits: what mdadm has started it from may not be its newest copy", conf.Name)

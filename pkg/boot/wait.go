@@ -86,8 +86,13 @@ func (b *Boot) settle(ctx context.Context) error {
 // seen after init-premount, is waited for here. initramfs-tools looks for the root device once more afterwards: it has taken
 // the time before.
 func (b *Boot) block(ctx context.Context) error {
-	pending, err := b.step(ctx, true, false)
-	if !pending || !b.endOfBlock() || b.held() {
+	var pending bool
+	var err error
+	for known := -1; len(b.doubts()) > known; { // one that udev found doubtful meanwhile is not to be released unseen
+		known = len(b.doubts())
+		pending, err = b.step(ctx, true, false)
+	}
+	if !pending || !b.endOfBlock() || b.asked() {
 		return err
 	}
 	b.stage, b.disks = stageWait, nil // with the patience of that stage
