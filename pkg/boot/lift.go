@@ -115,13 +115,7 @@ func (b *Boot) startOwn(ctx context.Context, f Facts, array md.Array) error {
 
 // startFrom has mdadm start an array from a drive, and looks whether it runs from that.
 func (b *Boot) startFrom(ctx context.Context, f Facts, drive Drive) error {
-	// by its path, as in the udev rules: what they run has no PATH
-	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
-	defer cancel()
-	said, failed := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(drive.Name))
-	if failed != nil {
-		failed = fmt.Errorf("mdadm --incremental: %w: %s", failed, said)
-	}
+	failed := b.incremental(ctx, drive.Name)
 	// mdadm's word and exit code do not tell whether the array runs, nor from what
 	now, array, err := b.facts(f.Conf, found(f.Drives))
 	if err == nil && now.In[drive.Name] && !running(now.State) {
@@ -138,6 +132,20 @@ func (b *Boot) startFrom(ctx context.Context, f Facts, drive Drive) error {
 		return errors.Join(failed, fmt.Errorf("%s is %s", array.Name, now.State))
 	}
 	return nil
+}
+
+// incremental has mdadm put drives into their array, in less than liftAtMost together.
+func (b *Boot) incremental(ctx context.Context, names ...string) error {
+	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
+	defer cancel()
+	var errs []error
+	for _, name := range names { // not --run: the first one need not be the freshest
+		// by its path, as in the udev rules: what they run has no PATH
+		if said, err := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(name)); err != nil {
+			errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", name, err, said))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // found are drives as a look at all of them finds them.
@@ -174,12 +182,8 @@ func (b *Boot) stopUnlifted(ctx context.Context, f Facts, array md.Array, d Deci
 			errs = append(errs, b.claim(f.Conf, c))
 		}
 	}
-	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
-	defer cancel()
-	for _, name := range f.own(func(string) bool { return true }) { // those that came meanwhile were refused
-		if out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(name)); err != nil {
-			b.Log.Infof("mdadm --incremental %s: %v: %s", name, err, out)
-		}
+	if err := b.incremental(ctx, f.own(func(string) bool { return true })...); err != nil { // those that came meanwhile were refused
+		b.Log.Infof("%v", err)
 	}
 	return errors.Join(errs...)
 }

@@ -116,15 +116,7 @@ func (b *Boot) fallBack(ctx context.Context, f Facts, members []string, why stri
 
 // putBack starts an array from members that were in it.
 func (b *Boot) putBack(ctx context.Context, f Facts, members []string) error {
-	var errs []error
-	bounded, cancel := context.WithTimeout(ctx, liftAtMost)
-	defer cancel()
-	for _, name := range members { // not yet --run: the first one need not be the freshest
-		out, err := b.Run(bounded, "/sbin/mdadm", "--incremental", md.NodePath(name))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("mdadm --incremental %s: %w: %s", name, err, out))
-		}
-	}
+	failed := b.incremental(ctx, members...)
 	now, array, err := b.facts(f.Conf, found(f.Drives))
 	switch {
 	case err != nil:
@@ -136,5 +128,5 @@ func (b *Boot) putBack(ctx context.Context, f Facts, members []string) error {
 	if err == nil { // whatever mdadm said of it
 		return nil
 	}
-	return errors.Join(append(errs, err)...)
+	return errors.Join(failed, err)
 }
