@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -154,6 +156,34 @@ func TestPowerCut(t *testing.T) {
 	if got, want := m.Script("mdadm -q --assemble /dev/md0 /dev/vda /dev/vdb; mount /dev/md0 /mnt; cat /mnt/file"), "kept\n"; got != want {
 		t.Errorf("after the cut the file has %q; want %q", got, want)
 	}
+}
+
+// TestEmulatorCrash: a machine whose kernel the emulator may have hurt is begun again, also where nobody waits for its agent.
+func TestEmulatorCrash(t *testing.T) {
+	anySuite(t, func(t *testing.T, suite string) {
+		begun := 0
+		l, err := vm.NewLab(t.Context(), func(format string, args ...any) {
+			if strings.HasPrefix(fmt.Sprintf(format, args...), "qemu-system") {
+				begun++
+			}
+			t.Logf(format, args...)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := l.Guest(t.Context(), suite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image.Initrd = t.TempDir() + "/initrd"
+		if err := os.WriteFile(image.Initrd, []byte("\x28\xb5\x2f\xfdno frame of zstd"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err = l.Launch(t.Context(), vm.Config{Image: image, Dir: t.TempDir(), Disks: []vm.Disk{NewDisk(t, "p1", 64)}})
+		if err == nil || begun != 3 {
+			t.Errorf("Launch() = %v after %d tries; want an error after 3", err, begun)
+		}
+	})
 }
 
 // TestLost: a guest that hangs is given up after the first command that it leaves unanswered, and what there is to know is said.

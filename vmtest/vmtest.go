@@ -54,7 +54,7 @@ func BootIn(t testing.TB, l *vm.Lab, c vm.Config) *Machine {
 	return begin(t, l.Start, c)
 }
 
-// LaunchIn is BootIn that returns at once; the machine is up after Up.
+// LaunchIn is BootIn that does not wait for the agent (vm.Lab.Launch); the machine is up after Up.
 func LaunchIn(t testing.TB, l *vm.Lab, c vm.Config) *Machine {
 	t.Helper()
 	return begin(t, l.Launch, c)

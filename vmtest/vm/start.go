@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,23 +10,34 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Start starts a virtual machine and waits until its agent is up.
 func (l *Lab) Start(ctx context.Context, c Config) (*VM, error) {
+	return l.begin(ctx, c, (*VM).Ready)
+}
+
+// Launch starts a virtual machine and returns once its initramfs is at work, or may be.
+func (l *Lab) Launch(ctx context.Context, c Config) (*VM, error) {
+	return l.begin(ctx, c, (*VM).unpacked)
+}
+
+// begin starts a virtual machine and waits until it is as far as there tells; once more where the emulator failed before that.
+func (l *Lab) begin(ctx context.Context, c Config, there func(*VM, context.Context) error) (*VM, error) {
 	for again := 2; ; again-- {
-		v, err := l.Launch(ctx, c)
+		v, err := l.launch(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		if err = v.Ready(ctx); err == nil {
+		if err = there(v, ctx); err == nil {
 			return v, nil
 		}
 		if again == 0 || !crashedByEmulator(v.Console()) {
 			l.log("console:\n%s", v.Console())
 			return nil, errors.Join(err, v.Close())
 		}
-		l.log("QEMU has crashed the kernel, before the agent was up; once more")
+		l.log("QEMU has crashed the kernel; once more")
 		if err := v.Close(); err != nil {
 			return nil, err
 		}
@@ -36,14 +48,52 @@ func (l *Lab) Start(ctx context.Context, c Config) (*VM, error) {
 // could not unpack what it could at other times: QEMU before 8.1 (Debian 12 has 7.2) may translate code that another processor
 // is changing (accel/tcg: "Always lock pages before translation").
 func crashedByEmulator(console string) bool {
-	const unpacking = "Initramfs unpacking failed: ZSTD-compressed data is corrupt"
+	const unpacking = "Initramfs unpacking failed: "
 	breakpoint := strings.Contains(console, "Oops: int3") &&
 		(strings.Contains(console, "Comm: swapper/") || strings.Contains(console, "Comm: kworker/"))
 	return breakpoint || strings.Contains(console, unpacking)
 }
 
-// Launch starts a virtual machine and returns at once.
-func (l *Lab) Launch(ctx context.Context, c Config) (*VM, error) {
+// unpackedAtMost is many times what the kernel takes to its first program.
+const unpackedAtMost = 20 * time.Second
+
+// diskStats is what QEMU tells of a disk's use.
+type diskStats struct {
+	Stats struct {
+		Reads int `json:"rd_operations"`
+	} `json:"stats"`
+}
+
+func (d diskStats) read() bool { return d.Stats.Reads > 0 }
+
+// unpacked waits until a disk was read, which is when programs of the initramfs have found it. That is not announced, and where
+// there is no disk, or a prompt before it is looked for, it does not happen: then the machine is left to whoever wants it.
+func (v *VM) unpacked(ctx context.Context) error {
+	for end := time.Now().Add(unpackedAtMost); time.Now().Before(end); {
+		answer, err := v.monitor.do(ctx, "query-blockstats", nil)
+		var disks []diskStats
+		if err == nil {
+			err = json.Unmarshal(answer, &disks)
+		}
+		if err == nil && crashedByEmulator(v.Console()) {
+			err = errors.New("the kernel is hurt")
+		}
+		if err != nil {
+			return fmt.Errorf("boot: %w", v.why(err))
+		}
+		if len(disks) == 0 || slices.ContainsFunc(disks, diskStats.read) {
+			return nil
+		}
+		select {
+		case <-v.done:
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// launch starts a virtual machine and returns at once.
+func (l *Lab) launch(ctx context.Context, c Config) (*VM, error) {
 	if c.Firmware {
 		if len(c.Files) > 0 || len(c.Args) > 0 || len(c.Load) > 0 {
 			return nil, errors.New("boot: a machine that starts by itself takes no files, parameters or modules")
