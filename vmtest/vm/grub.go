@@ -17,7 +17,7 @@ var grubPackages = []string{"grub-pc-bin", "grub2-common", "mtools", "xorriso"}
 func grubDefault(system string) File {
 	var args []string
 	for _, arg := range slices.Concat(kernelArgs, machineArgs, generatorOf(system).args) {
-		if arg != "ro" && !strings.HasPrefix(arg, "root=") { // GRUB finds these out
+		if arg != "ro" { // GRUB finds it out, and where the root is
 			args = append(args, arg)
 		}
 	}

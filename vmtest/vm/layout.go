@@ -18,6 +18,7 @@ type Layout struct {
 	Partition   bool   // a member is the one partition of its disk
 	Partitioned bool   // LVM is on the second partition of the array
 	LUKS        bool   // there is encryption between array and LVM; Passphrase opens it. Not with Partitioned
+	Plain       bool   // root is straight on the array, without LVM. Not with the two above
 	Primaries   int    // 2 by default, or 1
 }
 
@@ -26,6 +27,7 @@ const Passphrase = "secret"
 
 const (
 	luksUUID = "6d64636c-6f6e-6500-6c75-6b7300000001"
+	rootUUID = "6d64636c-6f6e-6500-726f-6f7400000001"
 	// partitionStart is where a member's partition begins, luksPayload where in the array the encrypted data do, in bytes.
 	partitionStart, luksPayload = 1 << 20, 2 << 20
 )
@@ -41,6 +43,7 @@ func (y Layout) String() string {
 		{y.Partition, "partition"},
 		{y.Partitioned, "partitioned"},
 		{y.LUKS, "luks"},
+		{y.Plain, "plain"},
 		{y.Primaries != 0, fmt.Sprint(y.Primaries)},
 	} {
 		if part.has {
@@ -113,7 +116,10 @@ func (y Layout) inside(volume int64, member *md.Member) int64 {
 // script makes the storage, as buildStorage says, on the disks of the guest.
 func (y Layout) script() string {
 	var first, below, above, more string
-	volume := "/dev/md0"
+	volume, fill := "/dev/md0", buildVolume
+	if y.Plain {
+		fill = "start=0 # %s\n"
+	}
 	if y.Partition {
 		first = "for d in /dev/vd?; do echo start=2048,type=fd | sfdisk -q --label dos $d; done\n"
 		more = fmt.Sprintf("start=$((start + %d))\n", partitionStart/512)
@@ -132,7 +138,7 @@ func (y Layout) script() string {
 		above = "cryptsetup close crypt0\n"
 		more += fmt.Sprintf("start=$((start + %d))\n", luksPayload/512)
 	}
-	return fmt.Sprintf(buildStorage, first, y.Node("vd?"), y.metadata(), below, volume, above+more, y.Node("vda"))
+	return fmt.Sprintf(buildStorage, first, y.Node("vd?"), y.metadata(), below+fmt.Sprintf(fill, volume)+above+more, y.Node("vda"))
 }
 
 // files are those of the root file system that tell of the layout, where it is not what settings say.
@@ -140,6 +146,9 @@ func (y Layout) files() []File {
 	var files []File
 	if y.Metadata != "" {
 		files = append(files, mdadmConf(y.metadata()))
+	}
+	if y.Plain {
+		files = append(files, fstab(y.root()))
 	}
 	if y.LUKS {
 		files = append(files, File{Path: "/etc/crypttab", Data: []byte("crypt0 UUID=" + luksUUID + " none luks,initramfs\n")})
@@ -158,12 +167,21 @@ func (y Layout) packages(system string) (name string, packages []string) {
 	return "", nil
 }
 
+// root is what the root file system is on, as the kernel and fstab are told.
+func (y Layout) root() string {
+	if y.Plain {
+		return "UUID=" + rootUUID
+	}
+	return "/dev/mapper/vg0-root"
+}
+
 // args are the kernel parameters that a machine needs for it.
 func (y Layout) args(system string) []string {
+	args := []string{"root=" + y.root()}
 	if y.LUKS && HasDracut(system) {
-		return []string{"rd.luks.uuid=" + luksUUID}
+		args = append(args, "rd.luks.uuid="+luksUUID)
 	}
-	return nil
+	return args
 }
 
 // fill writes the file system fs onto a member's disk, where its volume begins at start.

@@ -33,9 +33,9 @@ var members = []string{"p1", "p2"}
 // CloneSerial is the serial of a machine's clone, where it is made with one.
 const CloneSerial = "clone"
 
-// machineArgs are the kernel parameters of a machine.
+// machineArgs are the kernel parameters of a machine, besides those of its Layout.
 var machineArgs = []string{
-	"root=/dev/mapper/vg0-root", "ro", "loglevel=4", "systemd.show_status=0", "ipv6.disable=1", "apparmor=0",
+	"ro", "loglevel=4", "systemd.show_status=0", "ipv6.disable=1", "apparmor=0",
 }
 
 // Machine returns the machine of a Debian suite, by default with initramfs-tools (see Dracut), with files in it. If they
@@ -83,7 +83,7 @@ func (l *Lab) machine(ctx context.Context, system string, y Layout, names []stri
 	if err != nil {
 		return Machine{}, err
 	}
-	k := key(root, storage, masked, sum, "3")
+	k := key(root, storage, masked, sum, "4")
 	dir, err := l.entry(ctx, entryName("machine", system, y, names), k, func(dir string) error {
 		tree := filepath.Join(dir, "root")
 		if _, err := output(ctx, "cp", "-a", "--reflink=auto", root, tree); err != nil {
@@ -162,7 +162,7 @@ func takeBoot(ctx context.Context, tree, dir string) error {
 // fillDisks copies the disks of storage to dir and puts tree into the volume on them, which begins at start.
 func fillDisks(ctx context.Context, tree, storage string, start int64, y Layout, names []string, dir string) error {
 	fs := filepath.Join(dir, "root.ext4")
-	_, err := output(ctx, "mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", "lazy_itable_init=0,lazy_journal_init=0", fs,
+	_, err := output(ctx, "mke2fs", "-q", "-t", "ext4", "-U", rootUUID, "-d", tree, "-E", "lazy_itable_init=0,lazy_journal_init=0", fs,
 		strconv.Itoa(machineRoot>>10)+"k")
 	if err != nil {
 		return err

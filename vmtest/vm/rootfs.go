@@ -150,9 +150,13 @@ func ShellAt(system, place string) []string {
 
 // settings are the files that make a Debian system this machine, all but what is laid over it for a test.
 var settings = []File{
-	{Path: "/etc/fstab", Data: []byte("/dev/mapper/vg0-root / ext4 errors=remount-ro 0 1\n")},
+	fstab(Layout{}.root()),
 	mdadmConf("1.2"),
 	{Path: "/etc/modprobe.d/machine.conf", Data: []byte("blacklist " + strings.Join(blacklisted, "\nblacklist ") + "\n")},
+}
+
+func fstab(root string) File {
+	return File{Path: "/etc/fstab", Data: []byte(root + " / ext4 errors=remount-ro 0 1\n")}
 }
 
 func mdadmConf(metadata string) File {

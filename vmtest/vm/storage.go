@@ -21,21 +21,24 @@ const MachineArray = "6d64636c:6f6e6500:7261696c:31000001"
 
 // buildStorage makes array and volume on empty disks, and prints where the volume begins on each of them, in sectors.
 // The array's flush to read-only leaves no dirty chunk in its bitmap: a new array has them all. A Layout fills it in: what is
-// done first, the members, the metadata, what is put onto the array, what the volume is on, what ends that and adds to the
-// figure, the first member.
+// done first, the members, the metadata, what is put onto the array, which tells in $start where the volume begins there, the
+// first member.
 const buildStorage = `
 %[1]smdadm --create /dev/md0 --run --quiet --level=1 --raid-devices=$(set -- /dev/%[2]s; echo $#) --metadata=%[3]s --bitmap=internal \
 	--assume-clean --uuid=` + MachineArray + ` --homehost=machine --name=0 /dev/%[2]s
-%[4]spvcreate -q %[5]s >&2
-vgcreate -q vg0 %[5]s >&2
+%[4]s[ "$(cat /sys/block/md0/md/dev-%[2]s/offset | sort -u | wc -l)" = 1 ]
+echo $((start + $(cat /sys/block/md0/md/dev-%[5]s/offset)))
+echo readonly > /sys/block/md0/md/array_state
+mdadm -X /dev/%[5]s | grep -q ' 0 dirty'
+mdadm --stop --quiet /dev/md0
+`
+
+// buildVolume makes the volume, on what it is told.
+const buildVolume = `pvcreate -q %[1]s >&2
+vgcreate -q vg0 %[1]s >&2
 lvcreate -qy -Wn -Zn -L "$SIZE"b -n root vg0 >&2
 start=$(dmsetup table vg0-root | cut -d' ' -f5)
 vgchange -qan vg0 >&2
-%[6]s[ "$(cat /sys/block/md0/md/dev-%[2]s/offset | sort -u | wc -l)" = 1 ]
-echo $((start + $(cat /sys/block/md0/md/dev-%[7]s/offset)))
-echo readonly > /sys/block/md0/md/array_state
-mdadm -X /dev/%[7]s | grep -q ' 0 dirty'
-mdadm --stop --quiet /dev/md0
 `
 
 // storage returns a directory with the disks p1.img and p2.img (and clone.img, a member like these), on which there are
