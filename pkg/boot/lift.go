@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mdclone/pkg/config"
@@ -194,16 +195,24 @@ func (b *Boot) runsFromOld(conf config.Array, d Decision) {
 		"disks, and boot", conf.Name, d.Why))
 }
 
-// motd has each login say something: pam_motd(8) shows what is in this directory.
+// motd has each login say something, once: pam_motd(8) shows what is in this directory.
 func (b *Boot) motd(format string, args ...any) error {
 	path := filepath.Join(b.Root, "run/motd.d/mdclone")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
+	said, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	text := fmt.Sprintf(format, args...)
+	if strings.Contains(string(said), text) { // by an earlier look
+		return nil
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, format, args...)
+	_, err = f.WriteString(text)
 	return errors.Join(err, f.Close())
 }

@@ -126,3 +126,43 @@ func TestLetGo(t *testing.T) {
 		t.Error("letGo() = true of one that is not in the array")
 	}
 }
+
+// TestQuicker: what mdadm has started from a clone right before this stage is not waited for until udev has seen it.
+func TestQuicker(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	clone := md.UUID{3}
+	f := Facts{
+		Conf: config.Array{Clones: []md.UUID{clone}}, State: readAuto, In: map[string]bool{"vdz": true},
+		Drives: []Drive{{"vdz", &md.Superblock{Device: clone}}},
+	}
+	quicker := func(want bool, when string) {
+		t.Helper()
+		if got := b.quicker(f); got != want {
+			t.Errorf("%s: quicker() = %v; want %v", when, got, want)
+		}
+	}
+	b.stage = stageWait
+	quicker(false, "in init-premount, after a prompt")
+	b.stage = stageBlock
+	quicker(true, "in local-block")
+	f.Lifted = map[md.UUID]bool{clone: true}
+	quicker(false, "lifted")
+	f.Lifted = nil
+	if err := b.mark(claimMark+clone.Dashed(), "999999999 vdz\n"); err != nil {
+		t.Fatal(err)
+	}
+	quicker(false, "let go by a person")
+}
+
+// TestMotd: what more than one look finds is told once.
+func TestMotd(t *testing.T) {
+	b, _ := fake(t, "quiet")
+	for _, array := range []string{"root", "data", "root"} {
+		if err := b.motd("ARRAY %s\n", array); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(b.Root, "run/motd.d/mdclone")); string(text) != "ARRAY root\nARRAY data\n" {
+		t.Errorf("login says %q, %v; want each once", text, err)
+	}
+}

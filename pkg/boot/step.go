@@ -40,7 +40,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
 			continue
 		}
-		f.Waits, f.Holds, f.Held = waits, b.claims(), b.holds(conf) && !b.busy[conf.UUID]
+		f.Waits, f.Holds, f.Held = waits, b.claims(), (b.holds(conf) || b.quicker(f)) && !b.busy[conf.UUID]
 		if err := b.timing(&f, late); err != nil {
 			errs = append(errs, err)
 		}
@@ -236,6 +236,10 @@ func (b *Boot) started() error {
 	}
 	return errors.Join(errs...)
 }
+
+// quicker tells whether mdadm has just started the array from its clone alone, and udev's rule may have to see that yet: the
+// initramfs has looked with mdadm right before this stage, and goes on to look for the root file system after it.
+func (b *Boot) quicker(f Facts) bool { return b.stage == stageBlock && unlifted(f) && !b.letGo(f) }
 
 // letGo tells whether a person has let the clone go from which the array runs, to start it at a prompt.
 func (b *Boot) letGo(f Facts) bool {
