@@ -135,6 +135,39 @@ func choose(t *testing.T, conf *vm.Config, disks map[string]vm.Disk) {
 	conf.Args = append(conf.Args, "mdclone=backup", "mdclone.verify=changed", fmt.Sprintf("mdclone.until=%d", until))
 }
 
+// typed answers what boot-once backup asks at a terminal.
+const typed = `printf '%s\n' | script --quiet --return --command "mdclone-gen boot-once backup" /dev/null`
+
+// asks has a person make the choice at a terminal, who is told what will happen, reboots at the second try alone, and then has
+// another boot with an addition to the kernel's command line. It ends in that.
+func (r *loaderRig) asks(t *testing.T, before string) {
+	t.Helper()
+	said := r.Script(fmt.Sprintf(typed, "n"))
+	for _, want := range []string{"makes the clone before anything runs", "plug the clone drive in", "--undo takes it back", "reboot now? [y/N]"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("boot-once says %q; want %q in it", said, want)
+		}
+	}
+	if got := r.env(); !strings.Contains(got, chosenEnv) {
+		t.Errorf("GRUB's environment after a no: %q; want the choice in it", got)
+	}
+	r.undo()
+	_, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"sh", "-c", fmt.Sprintf(typed, "y")}}) // its end is the machine's
+	if err == nil {
+		err = r.Wait(r.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Machine = BootIn(t, r.l, r.conf)
+	r.settled()
+	if got := r.cmdline(); !strings.Contains(got, " mdclone=backup ") || strings.HasSuffix(got, before) {
+		t.Errorf("the kernel's command line after a yes is %q; want a choice in it that is not the one before, %q", got, before)
+	}
+	r.nothingBefore(t)
+	r.outcome(t, offlineCase{whole: true})
+}
+
 // undo takes the choice back, of which nothing must stay.
 func (r *loaderRig) undo() {
 	r.t.Helper()
@@ -194,6 +227,7 @@ func TestBootOnce(t *testing.T) {
 		if o := r.outcome(t, offlineCase{whole: true, why: "spent"}); o.Account != nil {
 			t.Errorf("the account of the boot after the power cut is %+v; want none, as no clone is made", o.Account)
 		}
+		r.asks(t, added)
 		r.restart(t)
 		if got, want := r.cmdline(), strings.TrimSuffix(chosen, added); got != want {
 			t.Errorf("the command line of the boot after it is %q; want that of the chosen one without what was added, %q", got, want)
