@@ -12,7 +12,8 @@ import (
 )
 
 // images lists the boot images of the machine, by absolute path. skipped are those that cannot be booted as they are:
-// copies that update-initramfs, dracut or an administrator keeps, and images whose kernel is gone.
+// copies that update-initramfs, dracut or an administrator keeps, images whose kernel is gone, and those of another system with which
+// /boot is shared: without modules none is made here.
 func (m machine) images() (images, skipped []string, err error) {
 	all, err := m.list("boot", func(name string) bool { return strings.HasPrefix(name, "initrd.img-") })
 	if err != nil {
@@ -20,7 +21,7 @@ func (m machine) images() (images, skipped []string, err error) {
 	}
 	for _, image := range all {
 		image = m.path(image)
-		if isCopy(image) || !m.hasKernel(versionOf(image)) {
+		if version := versionOf(image); isCopy(image) || !m.hasKernel(version) || !m.exists("lib/modules/"+version) {
 			skipped = append(skipped, image)
 			continue
 		}
@@ -100,6 +101,10 @@ func (a *app) bootImages(m machine, named []string) ([]bootImage, error) {
 		return nil, err
 	}
 	for _, s := range skipped {
+		if version := versionOf(s); !isCopy(s) && m.hasKernel(version) {
+			a.log.Warnf("%s is another system's, as /lib/modules has nothing for its kernel: it is not looked at, and what it starts is not guarded", s)
+			continue
+		}
 		a.log.Infof("%s is not looked at: a copy, or its kernel is gone", s)
 	}
 	for _, name := range images {
