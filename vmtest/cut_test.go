@@ -19,6 +19,7 @@ func powerCuts(t *testing.T, a *attackable) {
 	}{
 		{"while the clone is copied to", true, (*rig).cutWhileCopying},
 		{"while the clone is in sync and the array is written", false, (*rig).cutWhileWriting},
+		{"while the clone is in sync, and one primary is left", true, (*rig).cutAndForgotten},
 		{"while bits are still to be cleared", false, (*rig).cutBeforeBitsClear},
 		{"right after the clone was taken out by hand", false, (*rig).cutAfterRemoval},
 		{"within an update of the superblocks", true, (*rig).cutWithinUpdate},
@@ -84,6 +85,21 @@ func (r *rig) cutWhileWriting(t *testing.T) {
 	r.account(0, "attach")
 	r.cutInWrites(t, "for i in 1 2 3; do write /dev/md0 1 $i; done", "write /dev/md0 1 $((RANDOM % 50))")
 	r.assemble()
+	r.taken("vda")
+}
+
+// cutAndForgotten: of an array that is started with one disk, and that had cleared bits since its last event, md forgets which
+// chunks were being written at the cut. One of them differs on the clone.
+func (r *rig) cutAndForgotten(t *testing.T) {
+	r.account(0, "attach")
+	r.cutInWrites(t, `number() { sed -n "s/ *$1 : //p"; }; echo 1 > $M/bitmap/time_base
+		until [ "$(mdadm -E /dev/vda | number Events)" = "$(mdadm -X /dev/vda | number 'Events Cleared')" ]; do
+			write /dev/md0 1 $((RANDOM % 50))
+		done`, "write /dev/md0 1 $((RANDOM % 50))")
+	dirty := r.onDisk(t, "vdc").Bitmap.Dirty.Ranges()
+	r.spoil("vdc", int(dirty[0].First))
+	r.assemble("vda")
+	r.sh("until mdadm -X /dev/vda | grep -q ' 0 dirty'; do sleep 0.2; done; echo 5 > $M/bitmap/time_base")
 	r.taken("vda")
 }
 

@@ -23,7 +23,7 @@ func (s *session) leaveCanary(complete bool) error {
 	if err := s.doubtOthers(before.Bitmap); err != nil {
 		return err
 	}
-	way, touched := s.touch()
+	way, touched := s.touch(context.Background())
 	canary, err := s.canary(before.Bitmap.Dirty, way, touched)
 	if err != nil {
 		return err

@@ -301,13 +301,19 @@ func (s *session) makeFit(ctx context.Context) error {
 		return err
 	}
 	if now.Member == nil || !bytes.Equal(now.Member.Raw, s.drive.Member.Raw) {
-		s.drive = now
-		if now.Member == nil {
+		switch {
+		case now.Member == nil:
 			return report.Fail(report.Refused, "no-superblock", "%s: %w", now.Path, now.Err)
+		case now.Member.Super.Device != s.drive.Member.Super.Device:
+			return report.Fail(report.Refused, "other-drive", "%s is another drive now (%s)", now.Path, now.Member.Super.Device)
 		}
+		s.drive = now
 		if err := s.judge(); err != nil {
 			return err
 		}
+	}
+	if err := s.needAlone(ctx); err != nil {
+		return err
 	}
 	if err := s.openRange(); err != nil || s.verdict.Mend == MendNothing {
 		return err

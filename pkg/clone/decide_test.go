@@ -108,7 +108,7 @@ func TestNotOffline(t *testing.T) {
 		},
 		{"another mount", []user{{device: "md0", mount: &Mount{Point: "/mnt"}}}, "md0 is in use, so this is not offline: mounted on /mnt", "umount /mnt"},
 		{"swap", []user{{device: "md0", swap: true}}, "md0 is in use, so this is not offline: md0 is swap", "swapoff"},
-		{"an opener", nil, "md0 is in use, so this is not offline: an exclusive opener", "lvm vgchange -an"},
+		{"an opener", nil, "md0 is in use, so this is not offline: somebody has it open", "lvm vgchange -an"},
 	} {
 		var got *report.Error
 		if !errors.As(notOffline("md0", test.users), &got) || got.Exit != report.Refused || got.Reasons[0].Text != test.text ||

@@ -207,7 +207,8 @@ func (g *guard) dismiss() error {
 // errNotOurs says that something was frozen or suspended by others already: undoing it is theirs.
 var errNotOurs = errors.New("it is frozen or suspended already, or being changed")
 
-// guarded runs do with a guard in place; do returns errNotOurs if there is nothing to undo.
+// guarded runs do with a guard in place; do returns errNotOurs if there is nothing to undo. What do has undone itself, others may
+// have done anew since.
 func guarded(args []string, do func() error) error {
 	signal.Ignore(syscall.SIGTSTP) // a stop in between would leave it frozen until the guard's bound
 	defer signal.Reset(syscall.SIGTSTP)
@@ -215,7 +216,7 @@ func guarded(args []string, do func() error) error {
 	if err != nil {
 		return err
 	}
-	if err = do(); errors.Is(err, errNotOurs) {
+	if err = do(); err == nil || errors.Is(err, errNotOurs) {
 		return errors.Join(err, g.dismiss())
 	}
 	return errors.Join(err, g.end())

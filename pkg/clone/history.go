@@ -162,11 +162,14 @@ func unsettled(f Facts) (Verdict, bool) {
 		hint("run this again in a minute"), gone != "" && kept
 }
 
+// touchedCode is the reason of a drive that may join if all of it is compared.
+const touchedCode = "touched"
+
 func touchedElsewhere(f Facts) (Verdict, bool) {
 	if f.Ledger == nil || f.Ledger.Attached || f.Ledger.Untouched(f.Drive) {
 		return Verdict{}, false
 	}
-	return refuse(Outdated, "touched", "its superblock is not what it was when it was detached (events %d then, %d now)",
+	return refuse(Outdated, touchedCode, "its superblock is not what it was when it was detached (events %d then, %d now)",
 		f.Ledger.Events, f.Drive.Super.Events).
 		hint("backup --verify full joins it and compares all of it"), true
 }

@@ -182,7 +182,7 @@ func (s *session) join() error {
 	s.copies(primary.Bitmap) // it was marked meanwhile, or written while a resync was waited for
 	// a clone that ran alone may be ahead: events that the array has not reached cannot be passed
 	s.slot, s.before = s.verdict.Slot, min(super.Events, primary.Super.Events)
-	if s.verdict.Mend == MendNothing || s.verdict.Mend == MendHeal { // else it was kept as it was found
+	if s.verdict.Mend != MendJoin && s.verdict.Mend != MendFull { // else it was kept as it was found
 		if err := s.keepSuper(); err != nil {
 			return err
 		}
@@ -327,7 +327,7 @@ func (s *session) takeBack() error {
 	}
 	block := md.AlignedBuffer(md.SuperSize)
 	copy(block, s.drive.Member.Raw)
-	return writeSuper(s.drive.Path, now.Super.SuperOffset, block)
+	return writeSuper(s.drive.Path, now.Raw, now.Super.SuperOffset, block)
 }
 
 // keepSuper saves the drive's superblock, which the join overwrites, for takeBack and for a person.

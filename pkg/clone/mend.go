@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ func (s *session) mend(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if s.verdict.Mend == MendOwn {
+		return nil
 	}
 	m, err = s.readPrimary()
 	if err != nil {
@@ -67,7 +71,7 @@ func (s *session) reseat(events uint64) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.drive.Path, err)
 	}
-	if err := writeSuper(s.drive.Path, super.SuperOffset, block); err != nil {
+	if err := writeSuper(s.drive.Path, s.drive.Member.Raw, super.SuperOffset, block); err != nil {
 		return err
 	}
 	again, err := s.env.readDrive(s.drive.Path)
@@ -81,13 +85,21 @@ func (s *session) reseat(events uint64) error {
 	return nil
 }
 
-// writeSuper writes a superblock, given in an aligned buffer, to its sector of a drive that nobody else has.
-func writeSuper(path string, sector uint64, block []byte) error {
+// writeSuper writes a superblock, given in an aligned buffer, to its sector of a drive that nobody else has, in place of was: what
+// has that path by now may be another drive.
+func writeSuper(path string, was []byte, sector uint64, block []byte) error {
 	d, err := md.OpenDisk(path, unix.O_RDWR|unix.O_EXCL)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.WriteAligned(block, int64(sector)*512), d.Close())
+	now, err := md.ReadMember(d, d.Size())
+	if err == nil && !bytes.Equal(now.Raw, was) {
+		err = report.Fail(report.Failed, "other-drive", "%s is another drive by now, or was written to", path)
+	}
+	if err == nil {
+		err = d.WriteAligned(block, int64(sector)*512)
+	}
+	return errors.Join(err, d.Close())
 }
 
 // mark sets chunks in the array's bitmap and requires that they are then set on every primary's disk. Marking tells md

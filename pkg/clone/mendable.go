@@ -74,8 +74,10 @@ func noSlotOfItsOwn(f Facts) (Verdict, bool) {
 		return cut("the bitmaps were cleared since (up to event %d there, %d here, where it was at %d)", a.EventsCleared,
 			c.Bitmap.EventsCleared, c.Bitmap.Events)
 	}
-	if v, found := outdatedByLedger(f); found {
-		return v, true
+	if f.Ledger != nil { // its slot was never filled, so what it left dirty is dirty still
+		if gone, _ := f.canary(); gone != "" {
+			return cut("%s", gone)
+		}
 	}
 	slot, ok := f.lostSlot()
 	if !ok {

@@ -102,7 +102,7 @@ func (s *session) judge() error {
 	}
 	s.verdict = Judge(f)
 	defer func() { s.doubted = s.doubted || s.verdict.WhyVerify != "" }()
-	if s.opts.Verify == config.VerifyFull && s.verdict.code() == "touched" {
+	if s.opts.Verify == config.VerifyFull && s.verdict.code() == touchedCode && len(f.BadMembers) == 0 {
 		s.verdict.Admit, s.verdict.Verify, s.verdict.WhyVerify = true, config.VerifyFull, "it was touched elsewhere"
 	}
 	if s.opts.Heal && s.verdict.Mend == MendHeal {

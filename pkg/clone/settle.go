@@ -61,7 +61,7 @@ func (s *session) settle(ctx context.Context, copied md.Chunks) (rest, error) {
 	if err := s.choosePeer(); err != nil {
 		return rest{}, err
 	}
-	need, err := s.touchBefore()
+	need, err := s.touchBefore(ctx)
 	if err != nil {
 		return rest{}, err
 	}
@@ -72,6 +72,9 @@ func (s *session) settle(ctx context.Context, copied md.Chunks) (rest, error) {
 		}
 		if frozen {
 			return rest{copied, true}, s.clearedNow(need)
+		}
+		if s.opts.Offline {
+			return rest{}, report.Fail(report.Failed, "in-use", "somebody has opened %s meanwhile, so this is not offline", s.Array.Name)
 		}
 		s.env.Log.Warnf("somebody has %s open, so the bitmap is waited for", s.Array.Name)
 	}
@@ -93,7 +96,7 @@ func (s *session) settle(ctx context.Context, copied md.Chunks) (rest, error) {
 
 // touchBefore touches the array while the clone is in it, and returns the Events Cleared that this must lead to; 0 where
 // it cannot move (a slot is empty) or nothing may be touched.
-func (s *session) touchBefore() (uint64, error) {
+func (s *session) touchBefore(ctx context.Context) (uint64, error) {
 	state, err := s.Array.State()
 	if err != nil {
 		return 0, err
@@ -104,7 +107,7 @@ func (s *session) touchBefore() (uint64, error) {
 	// not up to the array's events of this moment: going clean takes the last one back, and Events Cleared with it
 	// (md-bitmap.c, md_bitmap_update_sb, "rocking back to read-only", Linux 6.12)
 	need := s.before + 1
-	if _, err := s.touch(); err != nil {
+	if _, err := s.touch(ctx); err != nil {
 		s.env.Log.Warnf("%v; what is copied later rests on the ledger alone", err)
 		return 0, nil
 	}
@@ -203,9 +206,50 @@ func (s *session) settleOffline(ctx context.Context) (bool, error) {
 	return true, err
 }
 
+// alone tells whether nobody has the array open, claimed or not: md makes no other one read-only (drivers/md/md.c,
+// md_set_readonly, Linux 6.12). It is writable again afterwards. Under a sync, which md would interrupt, it is not told.
+func (s *session) alone(ctx context.Context) (bool, error) {
+	state, err := s.Array.State()
+	if err == nil {
+		state, err = s.awaitIdle(ctx, state)
+	}
+	if err != nil || state.SyncAction != "idle" {
+		return false, err
+	}
+	frozen, err := s.settleOffline(ctx)
+	if err != nil || !frozen {
+		return false, err
+	}
+	err = s.Array.Write("active", "array_state")
+	if err == nil {
+		err = s.forget("array_state")
+	}
+	return err == nil, err
+}
+
+// needAlone refuses a cycle that is to be offline where somebody has the array open.
+func (s *session) needAlone(ctx context.Context) error {
+	if !s.opts.Offline || s.follows {
+		return nil
+	}
+	alone, err := s.alone(ctx)
+	if err != nil || alone {
+		return err
+	}
+	users, err := s.env.users(s.Array.Name)
+	return errors.Join(err, notOffline(s.Array.Name, users))
+}
+
+// closedAtMost is how long udev, which opens the array for a moment after each close of a writer, is waited for; several times
+// longer where nothing else will do.
+const closedAtMost = 5 * time.Second
+
 func (s *session) makeReadOnly(ctx context.Context) (bool, error) {
-	// udev opens the array for a moment after each close of a writer
-	for end := s.env.Now().Add(5 * time.Second); ; {
+	bound := closedAtMost
+	if s.opts.Offline {
+		bound *= 6
+	}
+	for end := s.env.Now().Add(bound); ; {
 		err := s.tune("array_state", "readonly")
 		if err == nil {
 			return true, nil
@@ -214,11 +258,11 @@ func (s *session) makeReadOnly(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		if s.env.Now().After(end) {
-			return false, nil
+			return false, s.forget("array_state")
 		}
 		select {
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return false, errors.Join(context.Cause(ctx), s.forget("array_state"))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

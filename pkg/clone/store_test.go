@@ -229,3 +229,44 @@ func TestStatusTellsWhenACloneLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordOfAnotherBoot: what a power cut has ended is not put back in the next boot, where it is somebody else's. The bitmap's
+// tick, which is on the disks, is. The fake attributes keep the end of a longer text.
+func TestRecordOfAnotherBoot(t *testing.T) {
+	e, a := fakeEnv(t)
+	boot := filepath.Join(e.Root, "proc/sys/kernel/random/boot_id")
+	attr := func(name string) string { return filepath.Join(e.Root, "sys/block/md0/md", name) }
+	if err := errors.Join(os.MkdirAll(filepath.Dir(boot), 0o755), os.WriteFile(boot, []byte("one\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	target := &Target{env: e, Array: a}
+	target.Conf.UUID = md.UUID{9}
+	if err := errors.Join(target.tune("bitmap/time_base", "1"), target.tune("array_state", "readonly")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(e.tunablesPaths(md.UUID{9})[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := decodeTunables(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := func(boot, state string) {
+		t.Helper()
+		err := e.restoreOne(a, left)
+		now, readErr := a.Read("array_state")
+		tick, tickErr := a.Read("bitmap/time_base")
+		if err := errors.Join(err, readErr, tickErr); err != nil || !strings.HasPrefix(now, state) || tick != "5" {
+			t.Errorf("in %s the array is %s, its tick %s (%v); want %s and 5", boot, now, tick, err, state)
+		}
+	}
+	if err := os.WriteFile(boot, []byte("two\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	restored("another boot", "readonly")
+	if err := errors.Join(os.WriteFile(boot, []byte("one\n"), 0o644), os.WriteFile(attr("bitmap/time_base"), []byte("1\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	restored("the same boot", "active")
+}

@@ -2,6 +2,7 @@ package clone
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ type touchKind int
 
 const (
 	touchNone      touchKind = iota // not possible
-	touchExclusive                  // nothing holds the array: rewrite its first block, held exclusively
+	touchExclusive                  // nobody has the array open: rewrite its first block, held exclusively
 	touchSector0                    // rewrite sector 0 alone, which nobody else writes (LVM, btrfs)
 	touchFreeze                     // freeze and thaw a file system: it writes its superblock itself
 	touchSuspend                    // suspend the dm devices, rewrite the first block, resume
@@ -65,7 +66,7 @@ func sniff(head []byte) layout {
 // freezable are the file systems that write when they are frozen and thawed, idle or not. btrfs does not.
 var freezable = []string{"ext4", "xfs"}
 
-// chooseTouch decides how to touch. held is false only if the array could be opened exclusively.
+// chooseTouch decides how to touch. held is false only if nobody has the array open.
 func chooseTouch(held bool, array string, users []user, l layout, logicalBlock uint64) touchWay {
 	if !held {
 		return touchWay{kind: touchExclusive}
@@ -95,7 +96,8 @@ func onArrayItself(array string, users []user) bool {
 
 // touch touches the array. Whether it did what it is for is then read from the members' disks by the caller, never
 // taken from here.
-func (t *Target) touch() (touchWay, error) {
+func (s *session) touch(ctx context.Context) (touchWay, error) {
+	t := s.Target
 	held, err := heldExclusively(t.Array.Path())
 	if err != nil {
 		return touchWay{}, err
@@ -112,8 +114,15 @@ func (t *Target) touch() (touchWay, error) {
 	if err != nil {
 		return touchWay{}, err
 	}
-	// a loop device holds nothing
-	way := chooseTouch(held || len(users) > 0, t.Array.Name, users, l, q.LogicalBlock)
+	held = held || len(users) > 0 // a loop device holds nothing
+	if !held && !s.resting {      // else nobody had it open a moment ago
+		alone, err := s.alone(ctx)
+		if err != nil {
+			return touchWay{}, err
+		}
+		held = !alone
+	}
+	way := chooseTouch(held, t.Array.Name, users, l, q.LogicalBlock)
 	switch way.kind {
 	case touchExclusive:
 		return way, rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), unix.O_EXCL)
@@ -136,7 +145,7 @@ func describe(users []user) string {
 		words = append(words, u.String())
 	}
 	if len(words) == 0 {
-		return "an exclusive opener"
+		return "somebody has it open"
 	}
 	return strings.Join(words, ", ")
 }

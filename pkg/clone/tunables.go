@@ -25,6 +25,7 @@ type tunable struct {
 // /var/lib: time_base lives in the bitmap's superblock and outlasts a power cut.
 type tunables struct {
 	Array   md.UUID   `json:"array"`
+	Boot    string    `json:"boot"` // random(4), boot_id
 	Changed []tunable `json:"changed"`
 }
 
@@ -35,6 +36,7 @@ func (e *Env) tunablesPaths(u md.UUID) []string {
 
 // recordTunables writes the record down; in an initramfs only in /run, for its /var/lib is lost.
 func (e *Env) recordTunables(t tunables) error {
+	t.Boot = e.bootID()
 	text, err := json.Marshal(t)
 	if err != nil {
 		return err
@@ -83,11 +85,13 @@ func (t *Target) tune(attr, value string) error {
 	if attr == "array_state" {
 		was = "active" // what it reads (write-pending, active-idle) cannot always be written
 	}
-	now := tunables{Array: t.Conf.UUID, Changed: append(t.changed, tunable{attr, was, value})}
-	if err := t.env.recordTunables(now); err != nil {
-		return err
+	if c := (tunable{attr, was, value}); !slices.Contains(t.changed, c) { // else it was tried a moment ago
+		now := tunables{Array: t.Conf.UUID, Changed: append(t.changed, c)}
+		if err := t.env.recordTunables(now); err != nil {
+			return err
+		}
+		t.changed = now.Changed
 	}
-	t.changed = now.Changed
 	return t.Array.Write(value, attr)
 }
 
@@ -104,11 +108,11 @@ func (t *Target) forget(attr string) error {
 // untune puts back what tune changed.
 func (t *Target) untune() error {
 	if len(t.changed) == 0 {
-		return nil
+		return t.endGuard(true)
 	}
 	err := t.env.putBack(t.Array, tunables{Array: t.Conf.UUID, Changed: t.changed})
 	t.changed = nil
-	return errors.Join(err, t.endGuard())
+	return errors.Join(err, t.endGuard(err == nil))
 }
 
 // thaw makes an array that was tuned to be read-only writable again.
@@ -120,15 +124,19 @@ func (t *Target) thaw() error {
 	if err := t.Array.Write(t.changed[i].Was, "array_state"); err != nil {
 		return err
 	}
-	return t.endGuard()
+	return t.endGuard(true)
 }
 
-// endGuard ends the process that would make the array writable if we died.
-func (t *Target) endGuard() error {
+// endGuard ends the process that would make the array writable if we died, and does so now if that is not done. Once it is,
+// somebody else may make it read-only.
+func (t *Target) endGuard(done bool) error {
 	g := t.guard
 	t.guard = nil
-	if g == nil {
+	switch {
+	case g == nil:
 		return nil
+	case done:
+		return g.dismiss()
 	}
 	return g.end()
 }
@@ -152,7 +160,7 @@ func (e *Env) putBack(a md.Array, t tunables) error {
 	paths := e.tunablesPaths(t.Array)
 	if i := slices.IndexFunc(t.Changed, isTick); i >= 0 && !e.EarlyBoot() && !tickOnDisk(a, t.Changed[i].Was) {
 		// a power cut would bring the changed one back, so it is remembered until then
-		if err := e.recordTunables(tunables{t.Array, t.Changed[i : i+1]}); err != nil {
+		if err := e.recordTunables(tunables{Array: t.Array, Changed: t.Changed[i : i+1]}); err != nil {
 			return err
 		}
 		paths = paths[1:]
@@ -242,7 +250,25 @@ func decodeTunables(text []byte) (tunables, error) {
 	return t, nil
 }
 
+// ofThisBoot is what of a record may still be so: the rest went with the power, and what reads like it is somebody else's.
+func (e *Env) ofThisBoot(t tunables) tunables {
+	if t.Boot == "" || t.Boot != e.bootID() {
+		t.Changed = slices.DeleteFunc(slices.Clone(t.Changed), func(c tunable) bool { return !isTick(c) })
+	}
+	return t
+}
+
+// bootID is the running kernel's own, "" if it has none.
+func (e *Env) bootID() string {
+	text, err := os.ReadFile(filepath.Join(e.Root, "proc/sys/kernel/random/boot_id"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
 func (e *Env) restoreOne(a md.Array, t tunables) error {
+	t = e.ofThisBoot(t)
 	unlock, ok, err := e.lockBriefly(t.Array)
 	if err != nil || !ok {
 		return err

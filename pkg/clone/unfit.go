@@ -77,6 +77,14 @@ func unfitMetadata(f Facts) (Verdict, bool) {
 		if errors.Is(m.BitmapErr, md.ErrLocklessBitmap) {
 			return refuse(Unsuitable, "lockless-bitmap", "%v", md.ErrLocklessBitmap).hint("%s", newBitmap(f)), true
 		}
+	}
+	return Verdict{}, false
+}
+
+// badBitmap is one that cannot be read, or makes no sense. A full copy helps where it is the drive's, so what a full copy must not
+// be made for is asked for before.
+func badBitmap(f Facts) (Verdict, bool) {
+	for _, m := range append([]*md.Member{f.Drive}, f.Primaries...) {
 		if m.BitmapErr != nil {
 			return refuse(Outdated, "bad-bitmap", "a bitmap cannot be used: %v", m.BitmapErr).hint("%s", newBitmap(f)).needsFullCopy(), true
 		}
@@ -142,17 +150,18 @@ func alreadyIn(f Facts) (Verdict, bool) {
 }
 
 // mindBadBlocks refuses a drive that might join, or be healed, where a primary's log names sectors that could not be written:
-// such a mirror ends in sync, with a clear bitmap, and differs. The drive's own may be among what is copied, as after a sync
+// such a mirror ends in sync, with a clear bitmap, and differs, even where all is copied. The drive's own may be among what is copied, as after a sync
 // whose source could not be read, and are written anew then; what is left of them ends the cycle.
 func (f Facts) mindBadBlocks(v Verdict) Verdict {
-	if f.Attached != nil && !f.Attached.Has("faulty") || !v.Admit && v.Mend != MendHeal {
+	asked := v.Mend == MendHeal || v.FullCopy || v.code() == touchedCode // may join if somebody asks for it
+	if f.Attached != nil && !f.Attached.Has("faulty") || !v.Admit && !asked || len(f.Primaries) == 0 {
 		return v
 	}
 	for _, name := range f.BadMembers {
 		if v.Admit {
 			v = Verdict{State: Unsuitable, Slot: v.Slot}
 		}
-		v.Mend, v.CopyBytes = MendNothing, f.Array.ComponentSize
+		v.Mend, v.FullCopy, v.CopyBytes = MendNothing, false, f.Array.ComponentSize
 		v.say("bad-blocks", "%s has bad blocks: what lies there cannot be mirrored", name)
 		v = v.hint("mdadm --examine-badblocks /dev/%s lists them; replace that drive", name)
 	}

@@ -39,6 +39,7 @@ type Mend string
 // The ways.
 const (
 	MendNothing Mend = ""
+	MendOwn     Mend = "own"  // copy what its own bitmap names too
 	MendJoin    Mend = "join" // give it back the slot that a cut join took from it, and copy what its own bitmap names too
 	MendHeal    Mend = "heal" // copy back what its own bitmap says it wrote when it ran alone
 	MendFull    Mend = "full" // copy everything
@@ -51,7 +52,7 @@ type rule func(Facts) (Verdict, bool)
 // drive that is no clone is never judged by roles, a diverged one never by its events.
 var rules = []rule{
 	otherLevel, foreignDrive, inactiveArray, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, twoDrives, unsettled,
-	slotTaken, aheadOfArray, cutRollback,
+	slotTaken, aheadOfArray, cutRollback, badBitmap,
 	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, touchedElsewhere, outdatedByLedger,
 }
 
@@ -96,6 +97,11 @@ func firstVerdict(f Facts) Verdict {
 	case v.Slot != c.Slot():
 		v.say("slot-moved", "its slot %d was filled by a new drive, so it goes to the empty one, %d", c.Slot(), v.Slot)
 	}
+	// Of an array that comes up with one disk md forgets what was being written when it ended (drivers/md/raid1.c, raid1_run, sets
+	// recovery_cp, and md_bitmap_load then takes no chunk as needed, Linux 6.12). The drive was there, and its bitmap knows.
+	if f.Ledger == nil || f.Ledger.Attached {
+		v.Mend, v.CopyBytes = MendOwn, f.unionBytes()
+	}
 	switch {
 	case f.Attached != nil:
 		v.say("failed", "it has failed in %s and is in it still: it is no complete clone", f.ArrayName)
@@ -132,7 +138,7 @@ func (v *Verdict) askVerify(f Facts) {
 		v.WhyVerify = f.Ledger.Doubt
 	case v.Mend == MendJoin && !f.Ledger.Attached:
 		v.WhyVerify = "its join was begun without mdclone"
-	case v.Mend == MendNothing && f.Ledger.Attached && !lists(f.Primaries[0], f.Drive):
+	case v.Mend == MendOwn && f.Ledger.Attached && !lists(f.Primaries[0], f.Drive):
 		v.WhyVerify = "it left without mdclone"
 	default:
 		return

@@ -333,68 +333,6 @@ func numberTaken(f *Facts) {
 
 func badBlocks(f *Facts) { f.Drive.Super.Features |= md.FeatureBadBlocks }
 
-func TestMend(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		change func(*Facts)
-		mend   Mend
-		why    string // code of the second reason, why a drive that ran alone cannot be healed
-	}{
-		{"left in good order", func(*Facts) {}, MendNothing, ""},
-		{"join cut", joinCut, MendJoin, ""},
-		{"ran alone", ranAlone(55), MendHeal, "own-writes"},
-		{"ran alone, no ledger", func(f *Facts) { ranAlone(55)(f); f.Ledger = nil }, MendHeal, "own-writes"},
-		{"ran alone after a cut", func(f *Facts) { ranAlone(55)(f); f.Ledger.Attached = true }, MendHeal, "own-writes"},
-		{"ran alone, no bitmap", func(f *Facts) { ranAlone(55)(f); f.Drive.Bitmap = nil }, MendFull, "no-bitmap"},
-		{"ran alone, the array lost its bitmap", func(f *Facts) { ranAlone(55)(f); f.Primaries[0].Bitmap = nil }, MendNothing, "no-bitmap"},
-		{"ran alone, other chunks", func(f *Facts) { ranAlone(55)(f); f.Drive.Bitmap.ChunkBytes = 4096 }, MendFull, "bitmap-remade"},
-		{"ran alone, other size", func(f *Facts) { ranAlone(55)(f); f.Drive.Bitmap.SyncSize++ }, MendFull, "bitmap-remade"},
-		{"ran alone, then rebuilt with others", func(f *Facts) { ranAlone(70)(f); f.Drive.Bitmap.EventsCleared = 65 }, MendFull, "primaries-older"},
-		{"ran alone, array's bitmap re-made", func(f *Facts) { ranAlone(70)(f); f.Primaries[0].Bitmap.EventsCleared = 65 }, MendFull, "bits-cleared"},
-		{"ran alone, both re-made", func(f *Facts) {
-			ranAlone(70)(f)
-			f.Primaries[0].Bitmap.EventsCleared, f.Drive.Bitmap.EventsCleared = 65, 65
-		}, MendFull, "bits-cleared"},
-		{"ran alone, and sectors of it could not be written", func(f *Facts) { ranAlone(55)(f); badBlocks(f) }, MendHeal, "own-writes"},
-		{"ran alone, and sectors of a primary could not be", func(f *Facts) {
-			ranAlone(55)(f)
-			f.BadMembers = []string{"sda"}
-		}, MendNothing, "own-writes"},
-		{"ran alone, canary gone", func(f *Facts) { ranAlone(55)(f); f.Ledger.Dirty = []md.Range{{First: 4, Last: 4}} }, MendFull, "canary"},
-		{"ran alone, never complete", func(f *Facts) { ranAlone(55)(f); f.Ledger.FirstCopy = false }, MendFull, "first-copy"},
-		{"outdated", func(f *Facts) { f.Primaries[0].Bitmap.EventsCleared = 51 }, MendFull, ""},
-		{"outdated, another place for the data", func(f *Facts) {
-			f.Primaries[0].Bitmap.EventsCleared, f.Drive.Super.DataOffset = 51, 1024
-		}, MendNothing, ""},
-		{"slot taken", func(f *Facts) {
-			f.Array.Members = append(f.Array.Members, md.MemberState{Name: "vdd", Slot: 2, Flags: []string{"in_sync"}})
-		}, MendNothing, ""},
-		{"never copied to", func(f *Facts) { f.Drive.Super.Roles[2], f.Drive.Bitmap = none, nil }, MendFull, ""},
-		{"a new primary has its number", numberTaken, MendNothing, ""},
-		{"another slot count", func(f *Facts) { f.Drive.Super.RaidDisks = 2 }, MendNothing, ""},
-		{"the newest copy", func(f *Facts) {
-			f.Primaries[0].Super.Roles[2], f.Drive.Super.Events = 2, 70
-			f.Drive.Super.Roles = []uint16{md.RoleFaulty, md.RoleFaulty, 2}
-		}, MendNothing, ""},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			f := stale()
-			test.change(&f)
-			v := Judge(f)
-			why := ""
-			if len(v.Reasons) > 1 {
-				why = v.Reasons[1].Code
-			}
-			if v.Mend != test.mend || why != test.why {
-				t.Errorf("Judge().Mend = %q because of %q; want %q, %q (%v)", v.Mend, why, test.mend, test.why, v.Reasons)
-			}
-			if v.Mend != MendNothing && v.Slot != 2 {
-				t.Errorf("Judge().Slot = %d; want 2", v.Slot)
-			}
-		})
-	}
-}
-
 // TestLooksLikeClone: where nothing is recorded, no disk of the array's own is copied to as if it were a clone, or taken out.
 func TestLooksLikeClone(t *testing.T) {
 	marked := func(f *Facts) { f.Drive.Super.WriteMostly = true }
