@@ -18,8 +18,9 @@ func Script() []byte { return append([]byte(nil), script...) }
 // Scripts lists where the script is: by its path below the root of the machine, that below the root of an image.
 func Scripts() map[string]string {
 	paths := map[string]string{}
-	for _, stage := range []string{"init-premount", "local-block", "init-bottom"} {
-		inImage := "scripts/" + stage + "/mdclone"
+	// initramfs-tools takes no other characters in a script's name
+	for _, script := range []string{"init-premount/mdclone", "local-block/mdclone", "local-block/mdclone_after", "init-bottom/mdclone"} {
+		inImage := "scripts/" + script
 		paths[toolsDir+inImage] = inImage
 	}
 	return paths

@@ -5,9 +5,11 @@ package vmtest
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	"mdclone/pkg/initrd"
 	"mdclone/pkg/md"
 	"mdclone/vmtest/vm"
 )
@@ -41,6 +43,31 @@ func super(t *testing.T, d vm.Disk) *md.Superblock {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// TestOrder requires that, each time the initramfs looks for the root file system, the product comes before what mdadm starts by
+// itself, and looks at what that was before the root file system is looked for.
+func TestOrder(t *testing.T) {
+	eachSuite(t, func(t *testing.T, suite string) {
+		base := diskStates(t, Lab(t), suite)["stale"]
+		image, err := initrd.Read(base.Image.Initrd, func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		order, ok := image.Lookup("scripts/local-block/ORDER")
+		if !ok {
+			t.Fatal("the image has no scripts/local-block/ORDER")
+		}
+		var got []string
+		for line := range strings.Lines(string(order.Data)) {
+			if script, ok := strings.CutPrefix(line, "/scripts/local-block/"); ok {
+				got = append(got, strings.Fields(script)[0])
+			}
+		}
+		if last := []string{"mdclone", "mdadm", "mdclone_after"}; len(got) < 3 || !slices.Equal(got[len(got)-3:], last) {
+			t.Errorf("local-block runs %q; want %q at its end", got, last)
+		}
+	})
 }
 
 // TestBootStates requires that the states are what their names say: else the tests of booting from them show nothing.

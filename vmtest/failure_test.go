@@ -33,7 +33,7 @@ func (r *rig) badBlocks(t *testing.T) {
 	code(t, r.account(1, "backup", "--clone", drive), "bad-blocks")
 	code(t, r.account(1, "detach", "--clone", drive), "bad-blocks")
 	name := strings.TrimPrefix(drive, "/dev/")
-	r.sh("mismatch > /dev/null; out " + name + `; until ! [ -e $M/dev-` + name + ` ]; do sleep 0.05; done
+	r.sh("mismatch > /dev/null; clear; out " + name + `; until ! [ -e $M/dev-` + name + ` ]; do sleep 0.05; done
 		echo 0 $(blockdev --getsz /dev/vdc) linear /dev/vdc 0 | dmsetup load drive; dmsetup resume drive`)
 	if got := r.early(0, "check", "/dev/md0", drive); !strings.Contains(got.Stdout+got.Stderr, "could not be written") {
 		t.Errorf("check says %q; want it to tell of the sectors", got.Stdout+got.Stderr)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -261,10 +262,24 @@ func (a *app) choose(m machine) (*choice, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.usesKexec() {
+		a.log.Warnf("a reboot of this machine starts the next kernel by kexec, past the boot loader and what it was told: turn it off and on, "+
+			"or set LOAD_KEXEC=false in %s", m.path(kexecConf))
+	}
 	if next.kept != "" {
 		next.ClearedBy = "system"
 	}
 	return next, nil
+}
+
+// kexecConf is where kexec-tools is told whether a reboot goes its way (/etc/init.d/kexec-load, kexec-tools 2.0.25).
+const kexecConf = "etc/default/kexec"
+
+func (m machine) usesKexec() bool {
+	text, err := os.ReadFile(m.path(kexecConf))
+	return err == nil && m.exists("sbin/kexec") && slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
+		return strings.Trim(strings.TrimPrefix(strings.TrimSpace(line), "LOAD_KEXEC="), `"'`) == "true"
+	})
 }
 
 // undo takes the choice back, wherever it was made, and returns what there was of it. One loader that fails does not keep the

@@ -138,6 +138,22 @@ func (f *fake) nothingToUndo() {
 	}
 }
 
+// TestBootOnceByKexec: a reboot that goes past the boot loader makes no clone.
+func TestBootOnceByKexec(t *testing.T) {
+	t.Parallel()
+	for conf, want := range map[string]bool{
+		"LOAD_KEXEC=true\n": true, "# LOAD_KEXEC=true\nLOAD_KEXEC=false\n": false, "\tLOAD_KEXEC=\"true\"\n": true, "": false,
+	} {
+		f := installedGrub(t)
+		f.write(kexecConf, conf)
+		f.write("sbin/kexec", "")
+		f.run(0, "boot-once", "backup")
+		if got := strings.Contains(f.stderr.String(), "starts the next kernel by kexec"); got != want {
+			t.Errorf("%q: warned %v; want %v", conf, got, want)
+		}
+	}
+}
+
 func TestBootOnceUndoLeavesOthers(t *testing.T) {
 	t.Parallel()
 	f := newFake(t).withGrub() // not installed, not configured

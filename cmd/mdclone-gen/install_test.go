@@ -246,8 +246,8 @@ func TestManifest(t *testing.T) {
 	const scripts, systemd = "usr/share/initramfs-tools/scripts", "usr/lib/systemd/system"
 	want := []string{ // in the order of writing
 		earlyPath, genPath, hooks.InitramfsToolsPath, scripts + "/init-bottom/mdclone",
-		scripts + "/init-premount/mdclone", scripts + "/local-block/mdclone", systemd + "/mdclone-report.service",
-		systemd + "/multi-user.target.d/mdclone.conf", udevrules.Path, udevrules.StartPath,
+		scripts + "/init-premount/mdclone", scripts + "/local-block/mdclone",
+		scripts + "/local-block/mdclone_after", systemd + "/mdclone-report.service", systemd + "/multi-user.target.d/mdclone.conf", udevrules.Path, udevrules.StartPath,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
@@ -314,7 +314,7 @@ func TestJSON(t *testing.T) {
 		return d
 	}
 	f.run(0, "install", "--json")
-	if d := decode(); d.Result != "done" || len(d.Written) != 10 || len(d.Images) != 2 || !d.Images[0].OK || len(d.Reasons) != 0 {
+	if d := decode(); d.Result != "done" || len(d.Written) != 11 || len(d.Images) != 2 || !d.Images[0].OK || len(d.Reasons) != 0 {
 		t.Errorf("install: %+v", d)
 	}
 	f.write(earlyPath, "a new one")
@@ -325,7 +325,7 @@ func TestJSON(t *testing.T) {
 		t.Errorf("verify: %+v (-want +got):\n%s", d, diff)
 	}
 	f.run(0, "uninstall", "--json")
-	if d := decode(); d.Result != "done" || len(d.Removed) != 10 || len(d.Kept) != 1 {
+	if d := decode(); d.Result != "done" || len(d.Removed) != 11 || len(d.Kept) != 1 {
 		t.Errorf("uninstall: %+v", d)
 	}
 	f.run(1, "--json", "verify") // before the command too

@@ -7,6 +7,7 @@ package boot
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
@@ -65,6 +66,7 @@ type Decision struct {
 	Clone Drive   // with Lift and Retake
 	Claim []Drive // clones to hold, so that nothing else takes them
 	Why   string  // for the log
+	Old   string  // with Degraded: what speaks against it
 }
 
 // Decide is pure: the same facts, the same decision.
@@ -111,7 +113,7 @@ func Decide(f Facts) Decision {
 func (d *Decision) late(v view, f Facts) {
 	switch {
 	case v.in && !v.ahead && !v.newer && !f.Dead:
-		d.Do, d.Why = Degraded, v.missing(f)
+		d.Do, d.Why, d.Old = Degraded, v.missing(f), v.later
 	case v.good != nil && !v.ahead && !v.newer && !f.Dead:
 		d.Why = "mdadm has not taken " + v.good.Name
 	case v.clone == nil && len(v.unlifted) > 0:
@@ -120,7 +122,8 @@ func (d *Decision) late(v view, f Facts) {
 	case v.ahead: // torn or not: from the old disks it would lose what went on, and what is lifted is all that is written
 		d.lift(*v.clone, v.whyAhead+v.among)
 	case v.newer:
-		d.lift(*v.clone, "the disks that are here left the array before the clone was last synced"+v.among)
+		d.lift(*v.clone, fmt.Sprintf("the disks that are here (%s) left the array before the clone was last synced%s; unplug them: "+
+			"the next boot may not know", names(v.primaries), v.among))
 	case f.Dead:
 		d.lift(*v.clone, "it does not start from the machine's own disks that are here ("+names(v.primaries)+")"+v.among)
 	default:
@@ -140,11 +143,11 @@ func (d *Decision) lift(c Drive, why string) { d.Do, d.Clone, d.Why = Lift, c, w
 
 func (d Decision) lifts() bool { return d.Do == Lift || d.Do == Retake }
 
-// Doubtful tells whether mdadm has started the array though a clone that it lists is not in it, which may hold the newest copy:
+// Doubtful tells whether mdadm has started the array though a clone that it lists, or may list, is not in it, which may hold the newest copy:
 // mdadm --incremental counts a failed disk that is one event behind as one that is there (4.4).
 func Doubtful(f Facts) bool {
 	v := look(f)
-	return running(f.State) && v.in && v.listed
+	return running(f.State) && v.in && (v.listed || v.mayList)
 }
 
 // unlifted tells whether the array runs from a clone alone that nobody has lifted: mdadm --assemble --scan takes one that was
@@ -183,9 +186,11 @@ type view struct {
 	in                  bool    // that one is in the kernel's array
 	complete            bool    // every primary that the array lists is in the kernel's array
 	listed              bool    // the array lists a clone's slot
+	mayList             bool    // it lists a slot of which nobody is here, and a clone is away
 	ahead               bool    // the clone holds the newest copy
 	torn                bool    // so does another one, and they went on without each other
 	newer               bool    // the clone is newer than those primaries that are here
+	later               string  // else: that one ran alone after the last write to those that are here, which are not all
 	whyAhead            string
 	among               string // why that clone, if there are others; "" or the end of a sentence
 }
@@ -220,6 +225,7 @@ func look(f Facts) view {
 	}
 	v.in = v.good != nil && f.In[v.good.Name]
 	v.compare()
+	v.later = v.ranLater()
 	v.count(f)
 	return v
 }
@@ -272,11 +278,27 @@ func (v *view) compare() {
 			v.whyAhead = "the array went on on more than one clone, without each other (" + names(ahead) + ")"
 		}
 	case len(newer) > 0:
-		v.choose(newer)
+		// beside it, whatever ran alone since is judged as where no own disk is here
+		v.choose(append(newer, slices.DeleteFunc(fit, func(c Drive) bool { return v.others(c.Super) })...))
 		v.newer = true
 	default:
 		v.choose(fit)
 	}
+}
+
+// ranLater says which clone was written after those primaries that are here, one of which the array has lost meanwhile. A trial of
+// the clone looks like that, and so does a machine that has run from it since its last current disk failed.
+func (v *view) ranLater() string {
+	if v.good == nil {
+		return ""
+	}
+	at := func(d Drive) string { return time.Unix(int64(d.Super.Updated), 0).UTC().Format("2006-01-02 15:04 MST") }
+	for _, c := range v.unlifted {
+		if whole(c) && !v.others(c.Super) && c.Super.Updated > v.freshest.Super.Updated {
+			return fmt.Sprintf("its clone %s was written later (%s) than %s (%s)", c.Name, at(c), v.freshest.Name, at(*v.freshest))
+		}
+	}
+	return ""
 }
 
 // outlasting are those clones after which the array did not go on on another one, which they list and which lists them no more.
@@ -371,17 +393,11 @@ func (v *view) count(f Facts) {
 	}
 }
 
-// cloneSlots are those that a lists for clones. One that is away says nothing itself: adopt gives clones the last slots. With
-// one slot besides them that could be a second primary's as well, if the array has not been grown yet: nothing is guessed.
+// cloneSlots are those that a lists for clones. One that is away says nothing itself, and where its slot is depends on which disks
+// were added later: only where all of the array's own disks are here, what is missing is the clones'.
 func (v *view) cloneSlots(f Facts, a *md.Superblock) map[int]bool {
-	taken, clones := map[int]bool{}, map[int]bool{}
-	for _, p := range v.primaries {
-		taken[p.Super.Slot()] = true
-	}
+	own, clones := map[int]bool{}, map[int]bool{}
 	away := len(f.Conf.Clones)
-	if int(a.RaidDisks)-away < 2 {
-		away = 0
-	}
 	for _, c := range v.clones {
 		if c.Super.Slot() >= 0 {
 			away--
@@ -390,11 +406,23 @@ func (v *view) cloneSlots(f Facts, a *md.Superblock) map[int]bool {
 			clones[c.Super.Slot()] = true
 		}
 	}
-	for slot := int(a.RaidDisks) - 1; slot >= int(a.RaidDisks)-len(f.Conf.Clones) && away > 0; slot-- {
-		if !taken[slot] && !clones[slot] {
-			clones[slot] = true
-			away--
+	for _, p := range v.primaries {
+		if a.Lists(p.Super) {
+			own[p.Super.Slot()] = true
 		}
+	}
+	var missing []int
+	for slot, on := range a.ActiveSlots() {
+		if on && !own[slot] && !clones[slot] {
+			missing = append(missing, slot)
+		}
+	}
+	v.mayList = len(missing) > 0 && away > 0
+	if len(own) < 2 || len(own)+len(f.Conf.Clones) < int(a.RaidDisks) || len(missing) > away {
+		return clones
+	}
+	for _, slot := range missing {
+		clones[slot] = true
 	}
 	return clones
 }

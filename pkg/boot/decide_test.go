@@ -81,6 +81,17 @@ func TestDecide(t *testing.T) {
 		"two clones, one attached and unplugged": {
 			drives: []Drive{on("p", 100, "01-3"), on("q", 100, "01-3"), on("c", 50, "0123")}, in: "pq", clones: 2, want: Start, claim: "c",
 		},
+		"a primary added after the clone is not here": {
+			drives: []Drive{on("p", 100, "012")}, in: "p", when: start, want: Nothing,
+		},
+		"the clone's slot is not the last": {
+			drives: []Drive{on("p", 100, "012"), {"r", &md.Superblock{Events: 100, RaidDisks: 3, DevNumber: 2, Roles: []uint16{0, 1, 2}, Device: md.UUID{9}}}},
+			in:     "pr", when: start, want: Start,
+		},
+		"an old primary, beside a clone that was synced later and one that ran alone since": {
+			drives: []Drive{at(1, on("q", 5, "01--")), at(2, on("d", 30, "0-23")), at(3, on("c", 40, "--2-"))}, in: "q", clones: 2, when: late,
+			want: Lift, claim: "d",
+		},
 		"two clones away, a primary not here": {drives: []Drive{on("p", 100, "012-")}, in: "p", clones: 2, when: start, want: Nothing},
 		"another drive in the clone's slot, not here": {
 			drives: []Drive{
@@ -267,6 +278,28 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestOldDisks: where not all own disks are here, a clone that ran alone since may be what the machine ran from. A trial of it is
+// older than what the array wrote since.
+func TestOldDisks(t *testing.T) {
+	for name, test := range map[string]struct {
+		clone Drive
+		want  string
+	}{
+		"it ran alone since":      {at(90, on("c", 19, "--2")), "its clone c was written later (1970-01-01 00:01 UTC) than q (1970-01-01 00:00 UTC)"},
+		"it ran alone before":     {at(20, on("c", 400, "--2")), ""},
+		"it left in good order":   {at(90, on("c", 4, "012")), ""},
+		"its last sync was ended": {at(90, on("c", 19, "--2~")), ""},
+	} {
+		f := Facts{
+			Conf: config.Array{Name: "root", Clones: []md.UUID{{3}}}, Waits: true, Late: true, State: "inactive",
+			Drives: []Drive{at(50, on("q", 100, "01-")), test.clone}, In: map[string]bool{"q": true},
+		}
+		if d := Decide(f); d.Do != Degraded || d.Old != test.want {
+			t.Errorf("%s: Decide() = %s, because of %q, against it %q; want %q", name, d.Do, d.Why, d.Old, test.want)
+		}
+	}
+}
+
 // TestDoubtful: mdadm has started an array though its clone is listed.
 func TestDoubtful(t *testing.T) {
 	pl, q := on("p", 100, "012"), on("q", 101, "-12")
@@ -277,6 +310,7 @@ func TestDoubtful(t *testing.T) {
 	}{
 		"failed one event apart":           {[]Drive{pl, q, on("c", 104, "--2")}, "q", "read-auto", true},
 		"the clone is not seen yet":        {[]Drive{pl, q}, "q", "clean", true},
+		"nor another primary":              {[]Drive{pl}, "p", "clean", true},
 		"not started":                      {[]Drive{pl, q}, "pq", "inactive", false},
 		"the clone left in good order":     {[]Drive{on("p", 100, "01-"), on("q", 100, "01-"), on("c", 99, "012")}, "pq", "read-auto", false},
 		"a primary failed, the clone left": {[]Drive{on("q", 100, "-1-")}, "q", "read-auto", false},

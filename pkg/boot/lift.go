@@ -195,6 +195,13 @@ func (b *Boot) runsFromOld(conf config.Array, d Decision) {
 		"disks, and boot", conf.Name, d.Why))
 }
 
+// mayBeOld says that an array was started from what may not be its newest copy, and what can be done.
+func (b *Boot) mayBeOld(conf config.Array, why string) error {
+	const text = "ARRAY %s MAY RUN FROM OLD DISKS: %s.\nIf the machine has run from that clone: turn it off, unplug the other disks, and boot.\n"
+	b.Log.Warnf(strings.ReplaceAll(strings.TrimSpace(text), "\n", " "), conf.Name, why)
+	return b.motd(text, conf.Name, why)
+}
+
 // motd has each login say something, once: pam_motd(8) shows what is in this directory.
 func (b *Boot) motd(format string, args ...any) error {
 	path := filepath.Join(b.Root, "run/motd.d/mdclone")

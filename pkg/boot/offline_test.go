@@ -31,12 +31,21 @@ func TestExpired(t *testing.T) {
 		{"mdclone=backup mdclone.until=1800003600", false, false},
 		{"mdclone=backup mdclone.until=1799999999", true, false},
 		{"mdclone=backup mdclone.until=1800086401", true, false}, // the clock has gone back
+		{"mdclone=backup elfcorehdr=0x4000", true, false},
+		{"kexec mdclone=backup mdclone.until=", true, false},
 		{"mdclone=backup mdclone.until=soon", true, true},
 		{"mdclone=backup mdclone.until=-5", true, true},
 		{"mdclone=backup mdclone.until=0", true, true},
 	} {
 		b, _ := fake(t, test.cmdline)
 		p, err := readParams(b.Root)
+		if strings.HasPrefix(test.cmdline, "kexec ") {
+			loader := filepath.Join(b.Root, "proc/sys/kernel/bootloader_type")
+			if err := errors.Join(os.MkdirAll(filepath.Dir(loader), 0o755), os.WriteFile(loader, []byte("208\n"), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			p, err = readParams(b.Root)
+		}
 		if got := p.expired(now) != ""; got != test.expired || (err != nil) != test.bad || !p.backup {
 			t.Errorf("%s: expired %v, %v, backup %v; want %v, an error: %v", test.cmdline, got, err, p.backup, test.expired, test.bad)
 		}

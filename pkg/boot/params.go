@@ -22,6 +22,7 @@ type params struct {
 	until     int64
 	cloneWait time.Duration // how long the clone drive is waited for
 	verify    config.Verify // "" for what is configured, or is called for
+	again     string        // why a backup that the parameters ask for is not meant
 }
 
 const (
@@ -35,6 +36,8 @@ const (
 func (p params) expired(now time.Time) string {
 	left := time.Unix(p.until, 0).Sub(now)
 	switch {
+	case p.again != "":
+		return p.again
 	case p.until == 0 || left >= 0 && left <= untilMost:
 		return ""
 	case left < 0:
@@ -50,6 +53,7 @@ func readParams(root string) (params, error) {
 		return p, err
 	}
 	var errs []error
+	again := ""
 	for _, word := range strings.Fields(string(text)) {
 		key, value, ok := strings.Cut(word, "=")
 		if !ok {
@@ -61,6 +65,8 @@ func readParams(root string) (params, error) {
 		switch key {
 		case "mdclone":
 			p.off, p.backup = value == "off", value == "backup"
+		case crashKernel:
+			again = "a kernel that crashed"
 		case "mdclone.wait":
 			p.wait = value
 			if value == "" || value == "0" || value == "never" {
@@ -85,7 +91,28 @@ func readParams(root string) (params, error) {
 			errs = append(errs, fmt.Errorf("kernel parameter %s: %w", key, err))
 		}
 	}
+	if again == "" && kexeced(root) {
+		again = "kexec"
+	}
+	if p.backup && again != "" {
+		p.again = "no clone is made: " + again + " has started this kernel, with the parameters of another one"
+	}
 	return p, errors.Join(errs...)
+}
+
+// crashKernel is the parameter that a kernel has which was started when another one crashed, with its parameters
+// (Documentation/admin-guide/kdump/kdump.rst).
+const crashKernel = "elfcorehdr"
+
+// kexeced tells whether kexec has started the kernel, past the boot loader that forgets a choice: x86 has the loader's type, of which
+// kexec's is 0xd (Documentation/arch/x86/boot.rst, type_of_loader).
+func kexeced(root string) bool {
+	text, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/bootloader_type"))
+	if err != nil {
+		return false
+	}
+	kind, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return err == nil && kind>>4 == 0xd
 }
 
 func parseCloneWait(text string) (time.Duration, error) {

@@ -115,6 +115,9 @@ func (b *Boot) carryOut(ctx context.Context, f Facts, array md.Array, d Decision
 	case Start, Degraded:
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
 		errs = append(errs, b.startOwn(ctx, f, array))
+		if d.Old != "" {
+			errs = append(errs, b.mayBeOld(conf, d.Old))
+		}
 	case Lift:
 		errs = append(errs, b.lift(ctx, f, d))
 	case Retake:
@@ -238,8 +241,10 @@ func (b *Boot) started() error {
 }
 
 // quicker tells whether mdadm has just started the array from its clone alone, and udev's rule may have to see that yet: the
-// initramfs has looked with mdadm right before this stage, and goes on to look for the root file system after it.
-func (b *Boot) quicker(f Facts) bool { return b.stage == stageBlock && unlifted(f) && !b.letGo(f) }
+// initramfs goes on to look for the root file system, and for what is encrypted on the array.
+func (b *Boot) quicker(f Facts) bool {
+	return (b.stage == stageBlock || b.stage == stageAfter) && unlifted(f) && !b.letGo(f)
+}
 
 // letGo tells whether a person has let the clone go from which the array runs, to start it at a prompt.
 func (b *Boot) letGo(f Facts) bool {
