@@ -123,8 +123,8 @@ func TestGrubScript(t *testing.T) {
 		{name: "a rescue image, and a parameter with a blank", change: func(f *fake) {
 			f.write(rescueImage, "image")
 			f.write(kernelFile(rescueImage), "kernel")
-			replace("ro quiet", `ro acpi_osi=! acpi_osi="Windows 2009" console="ttyS0" quiet`)(f)
-		}, boot: "/boot", want: strings.Replace(entry, "ro quiet", `ro acpi_osi=! acpi_osi="Windows 2009" console="ttyS0" quiet`, 1) +
+			replace("ro quiet", `ro acpi_osi=! acpi_osi="Windows console=ttyS9 2009" console="ttyS0" quiet`)(f)
+		}, boot: "/boot", want: strings.Replace(entry, "ro quiet", `ro acpi_osi=! acpi_osi="Windows console=ttyS9 2009" console="ttyS0" quiet`, 1) +
 			strings.Replace(rescue, "console=ttyS0", `acpi_osi=! console="ttyS0"`, 1)},
 		{name: "a rescue image without its kernel", change: func(f *fake) { f.write(rescueImage, "image") }, boot: "/boot", want: entry},
 		{name: "no initrd", change: replace("	initrd	/boot/intel-ucode.img /boot/initrd.img-6.1\n", ""), boot: "/boot", says: "10_linux has made no entry"},

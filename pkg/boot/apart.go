@@ -33,7 +33,7 @@ const (
 // apart carries out b.stage in a process of its own.
 func (b *Boot) apart(ctx context.Context) error {
 	ended, err := b.Apart(ctx, Command, stageApart, b.stage)
-	if b.stage == stageStart || b.stage == stageRuns || b.stage == stageAfter { // others go on beside it, or come again
+	if b.stage == stageStart || b.stage == stageRuns { // beside these others go on
 		return err
 	}
 	if !ended && b.asked() && !exists(b.file(outcomeFile)) {

@@ -28,7 +28,6 @@ const (
 	stageRuns   = "started"       // an array runs (udev)
 	stageWait   = "init-premount" // all devices of the first moment have been seen
 	stageBlock  = "local-block"   // again and again, while the root device is missed
-	stageAfter  = "after-mdadm"   // in local-block, when mdadm has looked for arrays past all rules
 	stageBottom = "init-bottom"   // the root file system is there
 	stageHold   = "hold"
 	stageApart  = "apart"
@@ -105,7 +104,7 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		// init-premount decides, when all devices of the first moment are there: a clone that is the newest copy must not
 		// lose against primaries that are seen a moment earlier
 		return nil
-	case early && !apart && slices.Contains([]string{stageStart, stageRuns, stageWait, stageBlock, stageAfter, stageBottom}, stage):
+	case early && !apart && slices.Contains([]string{stageStart, stageRuns, stageWait, stageBlock, stageBottom}, stage):
 		return b.apart(ctx)
 	case stage == stageStart:
 		_, err = b.step(ctx, false, false)
@@ -120,9 +119,6 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		return b.wait(ctx)
 	case stage == stageBlock:
 		return errors.Join(b.block(ctx), b.release(ctx))
-	case stage == stageAfter:
-		_, err = b.step(ctx, true, false)
-		return err
 	case stage == stageBottom:
 		return errors.Join(b.dropAll(), b.release(ctx))
 	}

@@ -33,6 +33,7 @@ func TestExpired(t *testing.T) {
 		{"mdclone=backup mdclone.until=1800086401", true, false}, // the clock has gone back
 		{"mdclone=backup elfcorehdr=0x4000", true, false},
 		{"kexec mdclone=backup mdclone.until=", true, false},
+		{"kexec mdclone=backup", false, false},
 		{"mdclone=backup mdclone.until=soon", true, true},
 		{"mdclone=backup mdclone.until=-5", true, true},
 		{"mdclone=backup mdclone.until=0", true, true},

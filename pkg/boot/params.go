@@ -53,7 +53,7 @@ func readParams(root string) (params, error) {
 		return p, err
 	}
 	var errs []error
-	again := ""
+	again, chosen := "", false
 	for _, word := range strings.Fields(string(text)) {
 		key, value, ok := strings.Cut(word, "=")
 		if !ok {
@@ -80,6 +80,7 @@ func readParams(root string) (params, error) {
 		case "mdclone.verify":
 			p.verify, err = config.ParseVerify(value)
 		case "mdclone.until":
+			chosen = true
 			if value == "" {
 				continue // a boot loader's variable that is not set
 			}
@@ -91,7 +92,7 @@ func readParams(root string) (params, error) {
 			errs = append(errs, fmt.Errorf("kernel parameter %s: %w", key, err))
 		}
 	}
-	if again == "" && kexeced(root) {
+	if again == "" && chosen && kexeced(root) { // a loader that starts all kernels so has not this choice
 		again = "kexec"
 	}
 	if p.backup && again != "" {

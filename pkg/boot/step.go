@@ -114,10 +114,11 @@ func (b *Boot) carryOut(ctx context.Context, f Facts, array md.Array, d Decision
 		b.once("%s; waiting %s; Enter on the console ends that", d.Why, b.waitText(conf))
 	case Start, Degraded:
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
-		errs = append(errs, b.startOwn(ctx, f, array))
-		if d.Old != "" {
-			errs = append(errs, b.mayBeOld(conf, d.Old))
+		err := b.startOwn(ctx, f, array)
+		if err == nil && d.Old != "" {
+			err = b.mayBeOld(conf, d.Old)
 		}
+		errs = append(errs, err)
 	case Lift:
 		errs = append(errs, b.lift(ctx, f, d))
 	case Retake:
@@ -243,7 +244,7 @@ func (b *Boot) started() error {
 // quicker tells whether mdadm has just started the array from its clone alone, and udev's rule may have to see that yet: the
 // initramfs goes on to look for the root file system, and for what is encrypted on the array.
 func (b *Boot) quicker(f Facts) bool {
-	return (b.stage == stageBlock || b.stage == stageAfter) && unlifted(f) && !b.letGo(f)
+	return b.stage == stageBlock && unlifted(f) && !b.letGo(f)
 }
 
 // letGo tells whether a person has let the clone go from which the array runs, to start it at a prompt.

@@ -95,7 +95,7 @@ func (s *session) markEnds(n uint64) (md.Chunks, error) {
 func (s *session) whenIdle(do func() error) error {
 	state, err := s.Array.State()
 	if err == nil {
-		state, err = s.awaitIdle(context.Background(), state)
+		state, err = s.awaitIdle(context.Background(), state, patience)
 	}
 	if err != nil {
 		return err

@@ -30,6 +30,7 @@ func (t *Target) Backup(ctx context.Context, opts Options) ([]*Result, error) {
 		if !opts.Keep {
 			c.each((*session).takeOut)
 		}
+		c.each((*session).wasOffline)
 	})
 }
 
@@ -206,7 +207,9 @@ func (s *session) bringIn(ctx context.Context) error {
 			s.before = x.Events // as it left the last time, before it was let in
 		}
 		if m.InSync() { // an interrupt leaves it in: it is no clone before their end
-			err = s.equalPrimaries(ctx)
+			if err = s.equalPrimaries(ctx); err == nil {
+				err = s.needAlone(ctx)
+			}
 			if s.inside = err == nil; s.inside {
 				err = s.markedMeanwhile()
 			}

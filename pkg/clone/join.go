@@ -30,7 +30,7 @@ func (s *session) ready(ctx context.Context) error {
 		return err
 	}
 	if s.follows { // the sync of the clone before it may be ending still, if that failed
-		if state, err = s.awaitIdle(ctx, state); err != nil {
+		if state, err = s.awaitIdle(ctx, state, patience); err != nil {
 			return err
 		}
 	}
@@ -101,14 +101,14 @@ func (s *session) equalPrimaries(ctx context.Context) error {
 	}
 }
 
-// awaitIdle waits, not long, until no sync runs, and returns the state then.
-func (s *session) awaitIdle(ctx context.Context, state md.State) (md.State, error) {
+// awaitIdle waits until no sync runs, and returns the state then.
+func (s *session) awaitIdle(ctx context.Context, state md.State, atMost time.Duration) (md.State, error) {
 	w, err := s.Array.FS.Watch(s.Array.Attr("sync_action"))
 	if err != nil {
 		return state, err
 	}
 	defer w.Close()
-	for end := s.env.Now().Add(patience); state.SyncAction != "idle" && s.env.Now().Before(end); {
+	for end := s.env.Now().Add(atMost); state.SyncAction != "idle" && s.env.Now().Before(end); {
 		if err := w.Wait(ctx, watchTick); err != nil {
 			return state, err
 		}

@@ -22,8 +22,14 @@ func TestMend(t *testing.T) {
 		why    string // code of the second reason, why a drive that ran alone cannot be healed
 	}{
 		{"left in good order", func(*Facts) {}, MendNothing, ""},
-		{"power cut while it was attached", func(f *Facts) { f.Ledger.Attached = true }, MendOwn, ""},
-		{"nothing is recorded of it", func(f *Facts) { f.Ledger = nil }, MendOwn, ""},
+		{"power cut while it was attached", func(f *Facts) { f.Ledger.Attached = true; f.Drive.Bitmap.Dirty.Add(3) }, MendOwn, ""},
+		{"power cut while it was attached, no write under way", func(f *Facts) { f.Ledger.Attached = true }, MendNothing, ""},
+		{"nothing is recorded of it", func(f *Facts) { f.Ledger = nil; f.Drive.Bitmap.Dirty.Add(3) }, MendOwn, ""},
+		{"left in good order, with bits of its own", func(f *Facts) { f.Drive.Bitmap.Dirty.Add(3) }, MendNothing, ""},
+		{"join cut, after it was in since it left", func(f *Facts) {
+			joinCut(f)
+			f.Ledger.Dirty, f.Ledger.Joined = []md.Range{{First: 4, Last: 4}}, "a stay"
+		}, MendJoin, ""},
 		{"join cut", joinCut, MendJoin, ""},
 		{"join cut, another drive was in its slot since", func(f *Facts) {
 			joinCut(f)

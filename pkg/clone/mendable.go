@@ -74,7 +74,7 @@ func noSlotOfItsOwn(f Facts) (Verdict, bool) {
 		return cut("the bitmaps were cleared since (up to event %d there, %d here, where it was at %d)", a.EventsCleared,
 			c.Bitmap.EventsCleared, c.Bitmap.Events)
 	}
-	if f.Ledger != nil { // its slot was never filled, so what it left dirty is dirty still
+	if f.Ledger != nil && f.Ledger.Joined == "" { // its slot was never filled since it left, so what it left dirty is dirty still
 		if gone, _ := f.canary(); gone != "" {
 			return cut("%s", gone)
 		}

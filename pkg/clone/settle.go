@@ -73,9 +73,6 @@ func (s *session) settle(ctx context.Context, copied md.Chunks) (rest, error) {
 		if frozen {
 			return rest{copied, true}, s.clearedNow(need)
 		}
-		if s.opts.Offline {
-			return rest{}, report.Fail(report.Failed, "in-use", "somebody has opened %s meanwhile, so this is not offline", s.Array.Name)
-		}
 		s.env.Log.Warnf("somebody has %s open, so the bitmap is waited for", s.Array.Name)
 	}
 	state, err := s.Array.State()
@@ -189,42 +186,44 @@ func (s *session) cleared(need uint64) (bool, error) {
 // settleOffline makes the array read-only, which flushes the bitmap at once and lets nobody write while the copy is
 // compared. Superblocks are not written meanwhile. It returns false if somebody has the array open.
 func (s *session) settleOffline(ctx context.Context) (bool, error) {
-	if s.guard != nil { // a clone that has failed since led here
-		return s.makeReadOnly(ctx)
-	}
-	g, err := startGuard("write", s.env.FS.Path(s.Array.Attr("array_state")), "active")
-	if err != nil {
-		return false, err
+	if s.guard == nil { // else another touch, or a clone that has failed since, led here
+		g, err := startGuard("write", s.env.FS.Path(s.Array.Attr("array_state")), "active")
+		if err != nil {
+			return false, err
+		}
+		s.guard = g
 	}
 	signal.Ignore(syscall.SIGTSTP) // a stop would keep it read-only
 	frozen, err := s.makeReadOnly(ctx)
 	if !frozen {
 		signal.Reset(syscall.SIGTSTP)
-		return false, errors.Join(err, g.dismiss())
+		err = errors.Join(err, s.endGuard(true))
 	}
-	s.guard = g
-	return true, err
+	return frozen, err
 }
 
 // alone tells whether nobody has the array open, claimed or not: md makes no other one read-only (drivers/md/md.c,
-// md_set_readonly, Linux 6.12). It is writable again afterwards. Under a sync, which md would interrupt, it is not told.
+// md_set_readonly, Linux 6.12). It is writable again afterwards. Under a sync, which md would interrupt, it cannot be told.
 func (s *session) alone(ctx context.Context) (bool, error) {
 	state, err := s.Array.State()
-	if err == nil {
-		state, err = s.awaitIdle(ctx, state)
+	if err == nil && state.SyncAction != "frozen" { // nothing is interrupted there
+		state, err = s.awaitIdle(ctx, state, closedAtMost)
 	}
-	if err != nil || state.SyncAction != "idle" {
+	if err != nil {
 		return false, err
+	}
+	if state.SyncAction != "idle" && state.SyncAction != "frozen" {
+		return false, fmt.Errorf("%s: sync_action is %s, and whether somebody has it open cannot be told", s.Array.Name, state.SyncAction)
 	}
 	frozen, err := s.settleOffline(ctx)
 	if err != nil || !frozen {
 		return false, err
 	}
-	err = s.Array.Write("active", "array_state")
-	if err == nil {
-		err = s.forget("array_state")
+	if err = s.Array.Write("active", "array_state"); err != nil {
+		return false, err
 	}
-	return err == nil, err
+	signal.Reset(syscall.SIGTSTP)
+	return true, s.forget("array_state")
 }
 
 // needAlone refuses a cycle that is to be offline where somebody has the array open.
@@ -238,6 +237,14 @@ func (s *session) needAlone(ctx context.Context) error {
 	}
 	users, err := s.env.users(s.Array.Name)
 	return errors.Join(err, notOffline(s.Array.Name, users))
+}
+
+// wasOffline is the error of a cycle that was to be offline and was not: somebody has opened the array in the middle of it.
+func (s *session) wasOffline() error {
+	if !s.opts.Offline || s.resting {
+		return nil
+	}
+	return report.Fail(report.Failed, "in-use", "somebody has opened %s meanwhile: the clone is what a power cut would have left", s.Array.Name)
 }
 
 // closedAtMost is how long udev, which opens the array for a moment after each close of a writer, is waited for; several times

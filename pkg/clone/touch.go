@@ -114,8 +114,8 @@ func (s *session) touch(ctx context.Context) (touchWay, error) {
 	if err != nil {
 		return touchWay{}, err
 	}
-	held = held || len(users) > 0 // a loop device holds nothing
-	if !held && !s.resting {      // else nobody had it open a moment ago
+	held = held || len(users) > 0           // a loop device holds nothing
+	if !held && (!s.resting || s.follows) { // else nobody had it open a moment ago
 		alone, err := s.alone(ctx)
 		if err != nil {
 			return touchWay{}, err

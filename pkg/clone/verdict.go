@@ -99,7 +99,7 @@ func firstVerdict(f Facts) Verdict {
 	}
 	// Of an array that comes up with one disk md forgets what was being written when it ended (drivers/md/raid1.c, raid1_run, sets
 	// recovery_cp, and md_bitmap_load then takes no chunk as needed, Linux 6.12). The drive was there, and its bitmap knows.
-	if f.Ledger == nil || f.Ledger.Attached {
+	if (f.Ledger == nil || f.Ledger.Attached) && f.Drive.Bitmap.Dirty.Count() > 0 {
 		v.Mend, v.CopyBytes = MendOwn, f.unionBytes()
 	}
 	switch {
@@ -138,7 +138,7 @@ func (v *Verdict) askVerify(f Facts) {
 		v.WhyVerify = f.Ledger.Doubt
 	case v.Mend == MendJoin && !f.Ledger.Attached:
 		v.WhyVerify = "its join was begun without mdclone"
-	case v.Mend == MendOwn && f.Ledger.Attached && !lists(f.Primaries[0], f.Drive):
+	case (v.Mend == MendNothing || v.Mend == MendOwn) && f.Ledger.Attached && !lists(f.Primaries[0], f.Drive):
 		v.WhyVerify = "it left without mdclone"
 	default:
 		return
