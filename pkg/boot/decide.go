@@ -143,8 +143,8 @@ func (d *Decision) lift(c Drive, why string) { d.Do, d.Clone, d.Why = Lift, c, w
 
 func (d Decision) lifts() bool { return d.Do == Lift || d.Do == Retake }
 
-// Doubtful tells whether mdadm has started the array though a clone that it lists, or may list, is not in it, which may hold the newest copy:
-// mdadm --incremental counts a failed disk that is one event behind as one that is there (4.4).
+// Doubtful tells whether mdadm has started the array though a clone that it lists, or may list, is not in it, which may hold the
+// newest copy: mdadm --incremental counts a failed disk that is one event behind as one that is there (4.4).
 func Doubtful(f Facts) bool {
 	v := look(f)
 	return running(f.State) && v.in && (v.listed || v.mayList)

@@ -228,7 +228,7 @@ func (s *session) alone(ctx context.Context) (bool, error) {
 
 // needAlone refuses a cycle that is to be offline where somebody has the array open.
 func (s *session) needAlone(ctx context.Context) error {
-	if !s.opts.Offline || s.follows {
+	if !s.opts.Offline {
 		return nil
 	}
 	alone, err := s.alone(ctx)

@@ -120,7 +120,9 @@ func (s *session) touch(ctx context.Context) (touchWay, error) {
 		if err != nil {
 			return touchWay{}, err
 		}
-		held = !alone
+		if !alone {
+			return touchWay{}, fmt.Errorf("%s: somebody has it open, and a touch could undo what is written meanwhile", t.Array.Name)
+		}
 	}
 	way := chooseTouch(held, t.Array.Name, users, l, q.LogicalBlock)
 	switch way.kind {
