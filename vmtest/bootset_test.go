@@ -72,11 +72,15 @@ const waiting = "Enter on the console ends that"
 // appear begins what the kernel's log has where primaries appear by the guest's clock.
 const appear = "the primaries appear "
 
+// looks is what mdadm's script says in the case quicker, when it is about to look for arrays.
+const looks = "mdadm looks "
+
 // quicker has initramfs-tools look for the root file system in the moment in which the clone appears, before any rule of udev.
 var quicker = bootCase{
 	name: "later clone, mdadm is quicker, diverged", state: "diverged", late: []string{"clone"}, later: []string{"p1", "p2"},
-	typed: "(until [ -b /dev/vda ]; do :; done; mdadm --assemble --scan --no-degraded) & exit",
-	await: "Begin: Running /scripts/local-block", args: []string{"mdclone.wait=300", "break=premount", "panic="}, data: "current", array: "01-",
+	typed: `sed -i '/^mdadm -q --assemble --scan --no-degraded/i echo "` + looks + `"now; until [ -b /dev/vda ]; do :; done' ` +
+		"/scripts/local-block/mdadm; exit",
+	await: looks + "now", args: []string{"mdclone.wait=300", "break=premount", "panic="}, data: "current", array: "01-",
 	begun: true, on: toolsOnly,
 }
 
