@@ -201,16 +201,17 @@ func (r offline) reported(t *testing.T) {
 	}
 }
 
-// plymouth stands in for the splash screen's program in the initramfs, and runs as it would.
+// plymouth stands in for the splash screen's program in the initramfs, and runs as it would while nobody presses a key.
 const plymouth = `#!/bin/sh
 echo "$*" >>/run/plymouth.log
+[ "$1" != watch-keystroke ] || exec sleep 3600
 `
 
 // shown requires that the splash screen was told what is done in the initramfs.
 func (r offline) shown(t *testing.T) {
 	t.Helper()
 	told := r.File("/run/plymouth.log")
-	for _, want := range []string{"--ping", "display-message --text=making the clone", "display-message --text=the clone was made before"} {
+	for _, want := range []string{"--ping", "watch-keystroke --keys=\n", "display-message --text=making the clone", "display-message --text=the clone was made before"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("plymouth was told\n%s\nwant %q among it", told, want)
 		}

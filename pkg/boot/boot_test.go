@@ -19,13 +19,18 @@ import (
 	"mdclone/pkg/sysfs"
 )
 
-// fake is a machine without block devices, in the initramfs.
+// fake is a machine without block devices and without a splash screen, in the initramfs.
 func fake(t *testing.T, cmdline string) (*Boot, *strings.Builder) {
 	t.Helper()
 	var log strings.Builder
 	b := New(report.Log{W: &log})
 	b.Root, b.FS, b.Self = t.TempDir(), sysfs.At(t.TempDir()), "not the tests once more"
-	b.Run = func(context.Context, string, ...string) (string, error) { return "", nil }
+	b.Run = func(_ context.Context, name string, _ ...string) (string, error) {
+		if name == "plymouth" {
+			return "", exec.ErrNotFound
+		}
+		return "", nil
+	}
 	for name, text := range map[string]string{
 		"proc/cmdline": cmdline, config.EarlyMark: "", "etc/mdclone/root.conf": "array = " + strings.Repeat("1", 32) + "\n",
 	} {

@@ -17,6 +17,7 @@ import (
 type consoles struct {
 	mu   sync.Mutex // a backup that outlives its wait still writes
 	open []*console
+	keys <-chan struct{} // Enter at the splash screen
 }
 
 type console struct {
@@ -44,12 +45,16 @@ func openConsoles(root string) *consoles {
 	return cs
 }
 
-// entered tells whether a line was entered on one of them since the last call. The terminal stays as it is: it is line by
-// line then, which noise on a serial line does not complete as easily as it presses a key.
+// entered tells whether a line was entered on one of them since the last call, or at the splash screen. The terminal stays as
+// it is: it is line by line then, which noise on a serial line does not complete as easily as it presses a key.
 func (cs *consoles) entered() bool {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	typed := false
+	select {
+	case _, typed = <-cs.keys:
+	default:
+	}
 	for _, c := range cs.open {
 		var buf [256]byte
 		n, err := unix.Read(c.fd, buf[:])

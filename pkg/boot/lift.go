@@ -54,6 +54,7 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 	if failed == nil {
 		b.Log.Warnf("this machine runs from its clone: array %s was started from %s (%s), as %s", f.Conf.Name, md.NodePath(d.Clone.Name),
 			u, d.Why)
+		b.showSplash(ctx, "this machine runs from its clone")
 		return errors.Join(append(errs, b.motd("THIS MACHINE RUNS FROM ITS CLONE: array %s was started from the clone drive (%s),\nas %s.\n"+
 			"What is written now is on the clone alone. See: mdclone-early status\n", f.Conf.Name, md.NodePath(d.Clone.Name), d.Why))...)
 	}

@@ -36,8 +36,6 @@ var usual = bounds{whole: 12 * time.Hour, stalled: 2 * time.Minute, gone: killAf
 const (
 	// killAfter is how long a cycle that is asked to end may take to leave the array in good order.
 	killAfter = 2 * time.Minute
-	// splashAtMost bounds the splash screen's program, each time.
-	splashAtMost = 2 * time.Second
 	// countEach is how often a wait says how long it still is.
 	countEach = 10 * time.Second
 )
@@ -303,46 +301,12 @@ func (b *Boot) activity(heard *counter) string {
 	return all.String()
 }
 
-// show says something on the consoles and on the splash screen, if there is one.
-func (b *Boot) show(ctx context.Context, text string) {
-	b.Log.Infof("%s", text)
-	_, _ = fmt.Fprintln(b.splash(ctx), text)
-}
-
 // logFile is appended to. What cannot be written there has been shown all the same.
 type logFile struct{ path string }
 
 // Write never fails.
 func (l *logFile) Write(text []byte) (int, error) {
 	_ = appendTo(l.path, string(text))
-	return len(text), nil
-}
-
-// splash is plymouth's, if it runs.
-func (b *Boot) splash(ctx context.Context) io.Writer {
-	s := splashScreen{ctx, b}
-	if s.run("--ping") != nil {
-		return io.Discard
-	}
-	return s
-}
-
-type splashScreen struct {
-	ctx context.Context
-	b   *Boot
-}
-
-func (s splashScreen) run(args ...string) error {
-	ctx, cancel := context.WithTimeout(s.ctx, splashAtMost)
-	defer cancel()
-	_, err := s.b.Run(ctx, "plymouth", args...)
-	return err
-}
-
-// Write shows the text's last line; that it is not shown is no failure of what is shown.
-func (s splashScreen) Write(text []byte) (int, error) {
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	_ = s.run("display-message", "--text="+lines[len(lines)-1])
 	return len(text), nil
 }
 

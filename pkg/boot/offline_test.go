@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -269,37 +268,6 @@ func TestWritable(t *testing.T) {
 	err := b.writable(t.Context())
 	if text, e := os.ReadFile(state); err == nil || e != nil || !strings.HasPrefix(string(text), "active") {
 		t.Errorf("writable() = %v, and the array is %q, %v; want it made writable, and said", err, text, e)
-	}
-}
-
-// TestSplash: what is said goes to plymouth too, the last line of it, if that runs; that it cannot be shown is no failure.
-func TestSplash(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		runs bool
-		want []string
-	}{
-		{"there is none", false, []string{"plymouth --ping"}},
-		{"it runs", true, []string{"plymouth --ping", "plymouth display-message --text=then this"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			b, log := fake(t, "")
-			var ran []string
-			b.Run = func(_ context.Context, name string, args ...string) (string, error) {
-				ran = append(ran, strings.Join(append([]string{name}, args...), " "))
-				if test.runs && len(ran) == 1 {
-					return "", nil
-				}
-				return "", errors.New("exit 1")
-			}
-			b.show(t.Context(), "first this\nthen this")
-			if !slices.Equal(ran, test.want) {
-				t.Errorf("ran %q; want %q", ran, test.want)
-			}
-			if !strings.Contains(log.String(), "first this") {
-				t.Errorf("the consoles say %q", log)
-			}
-		})
 	}
 }
 

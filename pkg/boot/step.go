@@ -85,8 +85,7 @@ func (b *Boot) unheard(unreadable map[string]error) string {
 func (b *Boot) confs() []config.Array {
 	confs, errs := config.LoadEach(b.Root)
 	for _, err := range errs {
-		if text := err.Error(); b.stage == stageWait && !b.said[text] {
-			b.said[text] = true
+		if text := err.Error(); b.stage == stageWait && b.first(text) {
 			b.Log.Warnf("%s", text)
 		}
 	}
@@ -111,7 +110,7 @@ func (b *Boot) carryOut(ctx context.Context, f Facts, array md.Array, d Decision
 			break
 		}
 		errs = append(errs, b.mark(doubted+conf.UUID.Dashed(), "")) // what mdadm may start meanwhile
-		b.once("%s; waiting %s; Enter on the console ends that", d.Why, b.waitText(conf))
+		b.showOnce(ctx, "%s; waiting %s; Enter on the console ends that", d.Why, b.waitText(conf))
 	case Start, Degraded:
 		b.Log.Infof("starting %s (array %s): %s", array.Name, conf.Name, d.Why)
 		err := b.startOwn(ctx, f, array)
@@ -145,19 +144,23 @@ const deadMark = "dead-"
 
 // once says what more than one look finds.
 func (b *Boot) once(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if !b.said[text] {
-		b.said[text] = true
+	if text := fmt.Sprintf(format, args...); b.first(text) {
 		b.Log.Infof("%s", text)
 	}
 }
 
 // failed is once for an error.
 func (b *Boot) failed(err error) {
-	if text := err.Error(); !b.said[text] {
-		b.said[text] = true
+	if b.first(err.Error()) {
 		b.Log.Fail(err)
 	}
+}
+
+// first tells whether text has not been said yet, and takes it for said.
+func (b *Boot) first(text string) bool {
+	said := b.said[text]
+	b.said[text] = true
+	return !said
 }
 
 // start starts an array that mdadm has put together. read-auto is how mdadm does it: nothing is written until the first

@@ -44,6 +44,9 @@ func (b *Boot) look(ctx context.Context) error {
 	defer events.Close()
 	con := openConsoles(b.Root) // before anybody is told to press a key
 	defer con.close()
+	keys, deaf := b.keys(ctx)
+	defer deaf()
+	con.keys = keys
 	skip := false
 	for end := time.Now().Add(mostAtAll); ; {
 		pending, err := b.step(ctx, true, skip)
