@@ -2,7 +2,10 @@
 
 package vmtest
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestArrayOfNewerKernel: an array that was made on the newest kernel is left alone by the oldest, which cannot assemble it, and
 // the reason is told.
@@ -22,7 +25,10 @@ func TestArrayOfNewerKernel(t *testing.T) {
 	r.Try("mdadm", "--stop", "/dev/md0")
 	r.untouched(func() {
 		for _, command := range []string{"backup", "attach", "detach"} {
-			code(t, r.account(1, command), "kernel-too-old")
+			code(t, r.account(3, command), "kernel-too-old")
+		}
+		if got := r.early(0, "status").Stdout; !strings.Contains(got, "cannot be assembled by") {
+			t.Errorf("status says\n%s\nwant why it is not assembled", got)
 		}
 	})
 }

@@ -375,6 +375,7 @@ func (r *rig) alive() {
 	if got != "" {
 		r.t.Fatalf("after the end of the run the array is not as it was:\n%s", got)
 	}
+	r.tunables()
 	r.write(r.top, 1, 12)
 	r.sh("idle")
 }

@@ -38,6 +38,9 @@ func (c *adoptCommand) Execute(args []string) error {
 			err = errors.Join(err, report.Fail(report.Usage, "usage", "--name: %w", e))
 		}
 	}
+	if c.Args.Array == "" || c.Args.Drive == "" { // a variable that is not set is not to mean any array
+		err = errors.Join(err, report.Fail(report.Usage, "usage", "the names of an array and of a drive are wanted"))
+	}
 	if err = errors.Join(report.NoMore(args), err); err != nil {
 		return err
 	}

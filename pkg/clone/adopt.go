@@ -55,13 +55,15 @@ func (t *Target) Adopt(ctx context.Context, path string, opts AdoptOptions) (*Re
 		a := &adoption{session: s, opts: opts}
 		if err = a.examine(path); err == nil {
 			err = a.carryOut(ctx)
-			err = a.finishAdoption(ctx, err)
+			err = s.noRefusal(a.finishAdoption(ctx, err))
 		}
 	}
 	s.result.Array = t.Conf.Name
 	s.result.Seconds.Total = s.since(start)
 	s.result.Result, s.result.Reasons = report.CodeOf(err).Result(), report.ReasonsOf(err)
-	if code := report.CodeOf(err); code != report.Refused && code != report.Usage {
+	if code := report.CodeOf(err); code == report.Refused || code == report.Usage {
+		s.result.Mode = ""
+	} else {
 		if e := t.env.remember(s.result, start); e != nil {
 			t.env.Log.Warnf("history: %v", e)
 		}

@@ -352,13 +352,20 @@ func (s *session) choosePeer() error {
 	return nil
 }
 
-// hurry changes what makes the cycle slow for the time that it runs. Where that cannot be recorded it is not changed,
-// and the cycle takes longer.
+// hurry changes what makes the cycle slow for the time that it runs. Where that cannot be recorded, or put back if we died, it is
+// not changed, and the cycle takes longer.
 func (s *session) hurry() {
 	wanted := []tunable{{Attr: "sync_speed_max", Set: syncSpeedMax}, {Attr: "sync_speed_min", Set: syncSpeedMin}}
-	if !s.offline {
+	if !s.offline && s.env.remembers() {
 		// never below 1: it is stored in whole seconds, and an array with 0 does not start
 		wanted = append(wanted, tunable{Attr: "bitmap/time_base", Set: "1"})
+	}
+	if s.restorer == nil {
+		var err error
+		if s.restorer, err = startGuard("restore", s.Conf.UUID.String()); err != nil {
+			s.env.Log.Warnf("the cycle takes longer: %v", err)
+			return
+		}
 	}
 	for _, w := range wanted {
 		if err := s.tune(w.Attr, w.Set); err != nil {

@@ -127,6 +127,7 @@ func whoIsLeft(state md.State, names []string) (left, lost []string) {
 // remove takes a failed or spare member out of the array. The kernel answers EBUSY until what is under way to it has
 // ended, and announces that nowhere.
 func (s *session) remove(name string) error {
+	s.acted = true
 	for end := s.env.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		err := s.Array.Write("remove", "dev-"+name, "state")
 		switch {

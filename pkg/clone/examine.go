@@ -27,6 +27,10 @@ func (a *adoption) examine(path string) error {
 	if a.facts, err = a.Facts(a.drive); err != nil {
 		return err
 	}
+	if a.env.EarlyBoot() {
+		return report.Fail(report.Refused, "unrecorded", "a clone that is adopted here could not be recorded in the machine").
+			Hint("adopt it in the running system")
+	}
 	f := a.facts
 	if a.drive.Member != nil {
 		a.result.Clone = a.drive.Member.Super.Device
@@ -77,6 +81,12 @@ func unfitArray(f Facts) (Verdict, bool) {
 					f.ArrayName, m.Name), true
 		}
 	}
+	for _, m := range f.Array.Members {
+		if m.Failed() && m.Name != f.DriveName { // its slot reads as empty
+			return refuse(Unsuitable, "failed-member", "%s has failed, and is in %s still: the clone could take its slot", m.Name, f.ArrayName).
+				hint("replace it first: mdadm /dev/%s --remove failed; mdadm /dev/%[1]s --add /dev/NEW", f.ArrayName), true
+		}
+	}
 	return takenBySpare(f.ArrayName, f.DriveName, f.Array)
 }
 
@@ -113,7 +123,7 @@ func (a *adoption) examineSlots() error {
 		return nil
 	}
 	return report.Fail(report.Refused, "degraded", "%s has the slots %v empty: the new clone could take one that another "+
-		"drive needs", a.Array.Name, empty).Hint("plug in all clones and replace what failed, then adopt")
+		"drive needs", a.Array.Name, empty).Hint("replace what failed, plug in all other clones, then: mdclone-early attach, and adopt")
 }
 
 // examineContents refuses a drive that carries anything, unless the user says that it may be overwritten, or it is a

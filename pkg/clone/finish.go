@@ -13,7 +13,10 @@ import (
 
 // conclude ends a session and fills in its account.
 func (s *session) conclude(ctx context.Context, start time.Time) {
-	s.err = s.finish(ctx, s.err)
+	s.err = s.noRefusal(s.finish(ctx, s.err))
+	if report.CodeOf(s.err) == report.Refused {
+		s.result.Mode = ""
+	}
 	s.result.Seconds.Total = s.since(start)
 	s.result.Result = report.CodeOf(s.err).Result()
 	s.result.Reasons = report.ReasonsOf(s.err)
@@ -25,6 +28,14 @@ func (s *session) conclude(ctx context.Context, start time.Time) {
 			s.env.Log.Warnf("history: %v", e)
 		}
 	}
+}
+
+// noRefusal makes a refusal that comes after something was changed a failure: that exit code says that nothing was.
+func (s *session) noRefusal(err error) error {
+	if s.acted && report.CodeOf(err) == report.Refused {
+		return report.WithCode(report.Failed, err)
+	}
+	return err
 }
 
 // finish puts everything back, and takes a clone out whose cycle was interrupted or whose drive failed.

@@ -23,10 +23,11 @@ type Target struct {
 	Conf       config.Array
 	Configured bool // Conf comes from a file
 
-	absent  error     // why there is no Array; nil if there is
-	changed []tunable // what tune has changed
-	guard   *guard    // makes a read-only array writable if we die
-	doubted bool      // a clone of it is to be compared in full
+	absent   error     // why there is no Array; nil if there is
+	changed  []tunable // what tune has changed
+	guard    *guard    // makes a read-only array writable if we die
+	restorer *guard    // puts the tunables back if we die
+	doubted  bool      // a clone of it is to be compared in full
 }
 
 // Drive is a clone drive that was found.

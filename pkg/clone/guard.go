@@ -17,6 +17,7 @@ import (
 	"mdclone/pkg/dm"
 	"mdclone/pkg/limits"
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 	"mdclone/pkg/sysfs"
 )
 
@@ -25,7 +26,7 @@ import (
 // there is nothing to undo does nothing.
 
 // GuardCommand is the hidden command that is that second process: GuardCommand thaw MOUNTPOINT | resume MAJOR:MINOR... |
-// write FILE VALUE [FILE VALUE]... | unprobe LOOP...
+// write FILE VALUE [FILE VALUE]... | restore ARRAY | unprobe LOOP...
 const GuardCommand = "undo-when-parent-ends"
 
 const (
@@ -104,6 +105,9 @@ func undoing(args []string) (undo func() error, bound <-chan time.Time, closer i
 			return errors.Join(errs...)
 		}
 		return undo, nil, files, err
+	case "restore":
+		array, err := md.ParseUUID(args[1])
+		return func() error { return NewEnv(report.Log{W: os.Stderr}, nil).restoreAfter(array) }, nil, io.NopCloser(nil), err
 	case "unprobe":
 		loops, err := numbers(args[1:])
 		return func() error { return limits.RemoveScratch(sysfs.New(), loops) }, nil, io.NopCloser(nil), err

@@ -204,6 +204,7 @@ func (s *session) join() error {
 		}
 		return err
 	}
+	s.acted = true
 	got, err := s.awaitSlot()
 	if err == nil && got == s.slot {
 		if err := s.recordStay(); err != nil {

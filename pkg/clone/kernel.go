@@ -21,7 +21,7 @@ func (e *Env) notRunning(c config.Array) error {
 	}
 	for _, f := range found {
 		if why := f.Member.TooNewFor(release); f.Member.Super.Array == c.UUID && why != "" {
-			return report.Fail(report.Failed, "kernel-too-old", "array %s (%s) cannot be assembled by %s", c.Name, c.UUID, why).
+			return report.Fail(report.Refused, "kernel-too-old", "array %s (%s) cannot be assembled by %s", c.Name, c.UUID, why).
 				Hint("boot a rescue system with a kernel as new as the machine's own")
 		}
 	}

@@ -126,6 +126,7 @@ func (s *session) mark(ctx context.Context, chunks md.Chunks) error {
 	if err != nil {
 		return err
 	}
+	s.acted = true
 	if err := s.tune("sync_action", "frozen"); err != nil {
 		return errors.Join(err, g.dismiss())
 	}

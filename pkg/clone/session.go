@@ -52,6 +52,7 @@ type session struct {
 	resting bool          // nothing can write to the array
 	written uint64        // sectors written to the drive when the session began
 	result  *Result
+	acted   bool  // the array or the drive was changed: what goes wrong from then on is no refusal
 	over    bool  // there is nothing to do
 	follows bool  // other clones were let in before it
 	err     error // why it ended early
@@ -69,7 +70,7 @@ type Seconds struct {
 // Result is the account of one cycle, and its JSON.
 type Result struct {
 	Result            string          `json:"result"`
-	Mode              string          `json:"mode,omitempty"` // incremental, full, healed; "" if it came to nothing
+	Mode              string          `json:"mode"` // incremental, full, healed; "" if it came to nothing
 	Array             string          `json:"array"`
 	Clone             md.UUID         `json:"clone,omitzero"`
 	Device            string          `json:"device,omitempty"`

@@ -197,7 +197,7 @@ func (s *session) settleOffline(ctx context.Context) (bool, error) {
 	frozen, err := s.makeReadOnly(ctx)
 	if !frozen {
 		signal.Reset(syscall.SIGTSTP)
-		err = errors.Join(err, s.endGuard(true))
+		err = errors.Join(err, endGuard(&s.guard, true))
 	}
 	return frozen, err
 }

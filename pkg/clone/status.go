@@ -227,6 +227,8 @@ func (t *Target) status(look statusLook) (ArrayStatus, error) {
 	if t.Array.Name == "" {
 		if look.unnamed {
 			s.State = "unknown"
+		} else if why := t.env.notRunning(t.Conf); reasonCode(why) == "kernel-too-old" {
+			s.Advice = append(s.Advice, report.ReasonsOf(why)[0].Text)
 		}
 		return s, t.clones(&s, md.State{})
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"mdclone/pkg/config"
@@ -104,18 +103,14 @@ func (e *Env) find(u md.UUID) (md.Array, bool) {
 		named, ok := byLink(e.Root, a.Name)
 		return ok && named == u
 	}
-	slices.SortStableFunc(arrays, func(a, b md.Array) int {
-		switch {
-		case linked(a) == linked(b):
-			return 0
-		case linked(a):
-			return -1
-		}
-		return 1
-	})
-	for _, a := range arrays {
-		if is, ok := e.identity(a); ok && is == u {
-			return a, true
+	for _, first := range []bool{true, false} {
+		for _, a := range arrays {
+			if linked(a) != first {
+				continue
+			}
+			if is, ok := e.identity(a); ok && is == u {
+				return a, true
+			}
 		}
 	}
 	return md.Array{}, false

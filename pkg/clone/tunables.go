@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mdclone/pkg/md"
 )
@@ -41,10 +44,9 @@ func (e *Env) recordTunables(t tunables) error {
 	if err != nil {
 		return err
 	}
-	lasting := slices.ContainsFunc(t.Changed, isTick)
 	paths := e.tunablesPaths(t.Array)
 	if e.EarlyBoot() {
-		paths, lasting = paths[1:], false
+		paths = paths[1:]
 	}
 	kept := 0
 	for _, p := range paths {
@@ -54,7 +56,7 @@ func (e *Env) recordTunables(t tunables) error {
 		}
 		kept++
 	}
-	if err != nil && (lasting || kept == 0) {
+	if err != nil && (kept == 0 || slices.ContainsFunc(t.Changed, isTick)) {
 		return fmt.Errorf("record what is about to be changed: %w", err)
 	}
 	return nil
@@ -62,6 +64,16 @@ func (e *Env) recordTunables(t tunables) error {
 
 // timeBaseAttr is the one attribute that outlasts a reboot.
 const timeBaseAttr = "bitmap/time_base"
+
+// remembers tells whether what is written to VarDir outlasts a power cut: in an initramfs or a live system it is in memory.
+func (e *Env) remembers() bool {
+	var fs unix.Statfs_t
+	if e.EarlyBoot() || os.MkdirAll(e.VarDir(), 0o755) != nil || unix.Statfs(e.VarDir(), &fs) != nil {
+		return false
+	}
+	kind := uint32(fs.Type) // its type is signed on some machines
+	return kind != unix.TMPFS_MAGIC && kind != unix.RAMFS_MAGIC && kind != unix.OVERLAYFS_SUPER_MAGIC
+}
 
 // setting reads an attribute as it would be written: "200000 (system)" is "system", "1000 (local)" is "1000".
 func setting(text string) string {
@@ -107,12 +119,12 @@ func (t *Target) forget(attr string) error {
 
 // untune puts back what tune changed.
 func (t *Target) untune() error {
-	if len(t.changed) == 0 {
-		return t.endGuard(true)
+	var err error
+	if len(t.changed) > 0 {
+		err = t.env.putBack(t.Array, tunables{Array: t.Conf.UUID, Changed: t.changed})
+		t.changed = nil
 	}
-	err := t.env.putBack(t.Array, tunables{Array: t.Conf.UUID, Changed: t.changed})
-	t.changed = nil
-	return errors.Join(err, t.endGuard(err == nil))
+	return errors.Join(err, endGuard(&t.guard, err == nil), endGuard(&t.restorer, err == nil))
 }
 
 // thaw makes an array that was tuned to be read-only writable again.
@@ -124,14 +136,14 @@ func (t *Target) thaw() error {
 	if err := t.Array.Write(t.changed[i].Was, "array_state"); err != nil {
 		return err
 	}
-	return t.endGuard(true)
+	return endGuard(&t.guard, true)
 }
 
-// endGuard ends the process that would make the array writable if we died, and does so now if that is not done. Once it is,
-// somebody else may make it read-only.
-func (t *Target) endGuard(done bool) error {
-	g := t.guard
-	t.guard = nil
+// endGuard ends the process that would put something back if we died, if there is one, and has it do so now if that is not done. Once it
+// is, somebody else may change the same.
+func endGuard(which **guard, done bool) error {
+	g := *which
+	*which = nil
 	switch {
 	case g == nil:
 		return nil
@@ -265,6 +277,22 @@ func (e *Env) bootID() string {
 		return ""
 	}
 	return strings.TrimSpace(string(text))
+}
+
+// restoreAfter is Restore of one array after the death of the process that worked on it, whose lock goes in that moment.
+func (e *Env) restoreAfter(array md.UUID) error {
+	for range lockTurns {
+		unlock, ok, err := e.lockBriefly(array)
+		if err != nil {
+			return err
+		}
+		if ok {
+			unlock()
+			return e.Restore()
+		}
+		time.Sleep(lockTick)
+	}
+	return nil // another one works on it, which has begun with that
 }
 
 func (e *Env) restoreOne(a md.Array, t tunables) error {
