@@ -156,7 +156,7 @@ func TestRescueAsks(t *testing.T) {
 		supers := func() string {
 			return string(readMember(t, disks["p1"].Path).Raw) + string(readMember(t, disks[vm.CloneSerial].Path).Raw)
 		}
-		const question = "Type yes to go on: "
+		const question = "Type 1 to go on: "
 		before := supers()
 		r := rescue(t, l, base, conf)
 		r.await(t, asked)
@@ -171,7 +171,7 @@ func TestRescueAsks(t *testing.T) {
 			r.end(t)
 			return
 		}
-		r.enter(t, "verify\nyes") // it asks again
+		r.enter(t, "verify\n1") // it asks again
 		r.await(t, "safe to unplug")
 		r.end(t)
 		if n := strings.Count(r.Console(), question); n != 2 {

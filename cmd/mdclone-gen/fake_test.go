@@ -82,8 +82,8 @@ func newFake(t testing.TB) *fake {
 	}
 	// where the programs come from
 	self := filepath.Join(t.TempDir(), "mdclone-gen")
-	for name, text := range map[string]string{self: "generator", filepath.Join(filepath.Dir(self), "mdclone-early"): "early"} {
-		writeProgram(t, name, text)
+	for name, text := range map[string]string{"mdclone-gen": "generator", "mdclone-early": "early", "mdclone-rescue": "rescue"} {
+		writeProgram(t, filepath.Join(filepath.Dir(self), name), text)
 	}
 	f.app = newApp(strings.NewReader(""), &f.stdout, &f.stderr)
 	f.app.euid = func() int { return 0 }

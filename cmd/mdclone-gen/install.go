@@ -17,7 +17,7 @@ import (
 	udevrules "mdclone/udev-rules"
 )
 
-const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools or, where that makes the boot images, a module for dracut, a systemd unit that reports what they did, and mdclone-early and mdclone-gen to /usr/sbin, unless they are there already; then makes all boot images anew and checks that they hold everything. Where GRUB is, its menu gets an entry that makes the clone before anything runs (see boot-once). Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
+const installDescription = `Reads /etc/mdclone/*.conf and writes the udev rules made from it, hook and scripts for initramfs-tools or, where that makes the boot images, a module for dracut, a systemd unit that reports what they did, and mdclone-early and mdclone-gen to /usr/sbin and mdclone-rescue to /usr/lib/mdclone, unless they are there already; then makes all boot images anew and checks that they hold everything. Where GRUB is, its menu gets an entry that makes the clone before anything runs (see boot-once). Run it again after each change of the configuration. What was written is listed in /var/lib/mdclone/installed.
 
 EXAMPLES
 mdclone-gen install
@@ -210,6 +210,16 @@ func (a *app) files(m machine, arrays []config.Array) ([]file, error) {
 			return nil, err
 		}
 		files = append(files, f)
+	}
+	for _, name := range rescueSources(m, filepath.Dir(self)) { // nothing but the rescue image needs it
+		data, err := os.ReadFile(name)
+		if err == nil {
+			files = append(files, file{path: rescuePath, data: data, mode: 0o755})
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	files = append(append(files, m.generator().files()...), units()...)
 	files = append(files,

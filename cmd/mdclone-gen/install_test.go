@@ -27,7 +27,7 @@ func TestInstall(t *testing.T) {
 	f := newFake(t)
 	f.run(0, "install")
 	for path, want := range map[string]string{
-		earlyPath: "early", genPath: "generator", hooks.InitramfsToolsPath: string(hooks.InitramfsTools()),
+		earlyPath: "early", genPath: "generator", rescuePath: "rescue", hooks.InitramfsToolsPath: string(hooks.InitramfsTools()),
 	} {
 		if got := f.read(path); got != want {
 			t.Errorf("%s = %q; want %q", path, got, want)
@@ -184,7 +184,7 @@ func TestInstallMakesItsFilesItsOwn(t *testing.T) {
 	f.remove(manifestPath)
 	f.run(0, "install")
 	f.run(0, "uninstall")
-	for _, name := range []string{earlyPath, genPath} { // a package may have brought them
+	for _, name := range ownPrograms() { // a package may have brought them
 		f.remove(name)
 	}
 	after := f.tree()
@@ -245,7 +245,7 @@ func TestManifest(t *testing.T) {
 	}
 	const scripts, systemd = "usr/share/initramfs-tools/scripts", "usr/lib/systemd/system"
 	want := []string{ // in the order of writing
-		earlyPath, genPath, hooks.InitramfsToolsPath, scripts + "/init-bottom/mdclone",
+		earlyPath, genPath, rescuePath, hooks.InitramfsToolsPath, scripts + "/init-bottom/mdclone",
 		scripts + "/init-premount/mdclone", scripts + "/local-block/mdclone",
 		scripts + "/local-block/mdclone_after", systemd + "/mdclone-report.service", systemd + "/multi-user.target.d/mdclone.conf", udevrules.Path, udevrules.StartPath,
 	}
@@ -253,7 +253,7 @@ func TestManifest(t *testing.T) {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 	want = []string{
-		"usr/lib/systemd", systemd, systemd + "/multi-user.target.d",
+		"usr/lib/mdclone", "usr/lib/systemd", systemd, systemd + "/multi-user.target.d",
 		"usr/share/initramfs-tools/hooks", scripts, scripts + "/init-bottom", scripts + "/init-premount", scripts + "/local-block",
 		"var", "var/lib", "var/lib/mdclone",
 	}
@@ -314,7 +314,7 @@ func TestJSON(t *testing.T) {
 		return d
 	}
 	f.run(0, "install", "--json")
-	if d := decode(); d.Result != "done" || len(d.Written) != 11 || len(d.Images) != 2 || !d.Images[0].OK || len(d.Reasons) != 0 {
+	if d := decode(); d.Result != "done" || len(d.Written) != 12 || len(d.Images) != 2 || !d.Images[0].OK || len(d.Reasons) != 0 {
 		t.Errorf("install: %+v", d)
 	}
 	f.write(earlyPath, "a new one")
@@ -325,7 +325,7 @@ func TestJSON(t *testing.T) {
 		t.Errorf("verify: %+v (-want +got):\n%s", d, diff)
 	}
 	f.run(0, "uninstall", "--json")
-	if d := decode(); d.Result != "done" || len(d.Removed) != 11 || len(d.Kept) != 1 {
+	if d := decode(); d.Result != "done" || len(d.Removed) != 12 || len(d.Kept) != 1 {
 		t.Errorf("uninstall: %+v", d)
 	}
 	f.run(1, "--json", "verify") // before the command too

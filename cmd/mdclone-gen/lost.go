@@ -45,7 +45,7 @@ func (a *app) unlisted(m machine) (list manifest, err error) {
 		return list, nil
 	}
 	a.log.Warnf("there is no %s: what has the content of this version's files is removed", m.path(manifestPath))
-	for _, name := range []string{earlyPath, genPath} {
+	for _, name := range ownPrograms() {
 		if m.exists(name) {
 			a.log.Infof("%s is kept: who has put it there is not known", m.path(name))
 		}

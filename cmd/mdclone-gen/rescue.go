@@ -114,13 +114,14 @@ func (c *rescueCommand) replaceable() error {
 		}
 	}
 	there, err := plainFile(c.Output)
-	if err != nil || c.Force {
+	if err != nil {
 		return err
 	}
-	if !there {
-		if there, err = plainFile(kernel); err != nil || !there {
-			return err
-		}
+	kernelThere, err := plainFile(kernel)
+	switch {
+	case err != nil || c.Force || !there && !kernelThere:
+		return err
+	case !there:
 		return report.Fail(report.Refused, "other-file", "%s is there, and no rescue image beside it", kernel).Hint("--force writes over it")
 	}
 	image, err := initrd.Read(c.Output, nil)
@@ -132,11 +133,11 @@ func (c *rescueCommand) replaceable() error {
 
 // isoReplaceable refuses to write over anything: what is on a medium is not looked at.
 func (c *rescueCommand) isoReplaceable() error {
-	if c.ISO == "" || c.Force {
+	if c.ISO == "" {
 		return nil
 	}
 	there, err := plainFile(c.ISO)
-	if err != nil || !there {
+	if err != nil || !there || c.Force {
 		return err
 	}
 	return report.Fail(report.Refused, "other-file", "%s is there", c.ISO).Hint("--force writes over it")
@@ -151,7 +152,8 @@ func plainFile(name string) (there bool, err error) {
 	case err != nil:
 		return false, err
 	case !info.Mode().IsRegular():
-		return true, report.Fail(report.Refused, "no-file", "%s is there, and is no plain file", name)
+		return true, report.Fail(report.Refused, "no-file", "%s is there, and is no plain file", name).
+			Hint("make a file, and write that onto a drive with dd")
 	}
 	return true, nil
 }

@@ -45,13 +45,6 @@ func module(t testing.TB, needs string) string {
 // withRescue adds what a rescue image is made of.
 func (f *fake) withRescue() *fake {
 	f.t.Helper()
-	self, err := f.app.self()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(self), "mdclone-rescue"), []byte("rescue"), 0o755); err != nil {
-		f.t.Fatal(err)
-	}
 	f.write("usr/sbin/mdadm", "mdadm")
 	f.write("etc/mdadm/mdadm.conf", "HOMEHOST <system>\n")
 	for _, v := range []string{kernel, kernel + "-old"} {

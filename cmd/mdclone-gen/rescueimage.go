@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,13 @@ const (
 	rescueKernel = config.Dir + "/kernel"
 	// rescueProgram is where `make install` puts that program, below the prefix.
 	rescueProgram = "lib/mdclone/mdclone-rescue"
+	rescuePath    = "usr/" + rescueProgram
 )
+
+// rescueSources are where that program may be, for the mdclone-gen in folder beside.
+func rescueSources(m machine, beside string) []string {
+	return []string{filepath.Join(beside, "mdclone-rescue"), filepath.Join(beside, "..", rescueProgram), m.path(rescuePath)}
+}
 
 // rescueModules are those of md, without which nothing works.
 func rescueModules() []string { return []string{"md_mod", "raid1"} }
@@ -35,6 +42,11 @@ func rescueModules() []string { return []string{"md_mod", "raid1"} }
 // keyboardModules are drivers of the keyboard that the menu is for.
 func keyboardModules() []string {
 	return strings.Fields("i8042 atkbd usbhid hid_generic hyperv_keyboard")
+}
+
+// mediumModules are for a medium that a log may be saved on: FAT.
+func mediumModules() []string {
+	return strings.Fields("vfat nls_cp437 nls_ascii nls_iso8859_1 nls_utf8")
 }
 
 // driverFolders are where drivers of disks are, of which the image gets those that the running machine has loaded.
@@ -81,10 +93,8 @@ func (a *app) rescuePrograms(m machine, e entries) error {
 	}
 	beside := filepath.Dir(self)
 	for inImage, candidates := range map[string][]string{
-		earlyPath: {filepath.Join(beside, "mdclone-early"), m.path(earlyPath)},
-		rescueInImage: {
-			filepath.Join(beside, "mdclone-rescue"), filepath.Join(beside, "..", rescueProgram), m.path("usr/" + rescueProgram),
-		},
+		earlyPath:     {filepath.Join(beside, "mdclone-early"), m.path(earlyPath)},
+		rescueInImage: rescueSources(m, beside),
 	} {
 		var err error
 		for _, name := range candidates {
@@ -94,7 +104,7 @@ func (a *app) rescuePrograms(m machine, e entries) error {
 		}
 		if err != nil {
 			return report.Fail(report.Failed, "no-program", "find %s: %w (looked for %s)", filepath.Base(inImage), err,
-				strings.Join(candidates, ", "))
+				strings.Join(candidates, ", ")).Hint("make install puts it there, or mdclone-gen install that has it in its own folder")
 		}
 	}
 	cut := sysroot.Cutter{Tree: m.root, Copy: e.copy, Link: e.link}
@@ -128,7 +138,7 @@ func (a *app) rescueDrivers(m machine, release string, e entries, here bool) err
 	if err := modules.Visit(rescueModules(), true, seen, put); err != nil {
 		return err
 	}
-	drivers := append(hooks.DiskModules(), keyboardModules()...)
+	drivers := slices.Concat(hooks.DiskModules(), keyboardModules(), mediumModules())
 	if here {
 		drivers = append(drivers, a.loadedDrivers(modules)...)
 	}
@@ -138,6 +148,17 @@ func (a *app) rescueDrivers(m machine, release string, e entries, here bool) err
 	e.text(dir+"/modules.dep", deps.String())
 	load := slices.DeleteFunc(append(rescueModules(), drivers...), func(name string) bool { return !seen[name] })
 	e.text(config.Dir+"/modules", strings.Join(load, "\n")+"\n")
+	options, err := sysroot.Options(m.root)
+	if err != nil {
+		return err
+	}
+	var params strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if seen[name] {
+			fmt.Fprintln(&params, name, options[name])
+		}
+	}
+	e.text(config.Dir+"/module-options", params.String())
 	return e.copy(filepath.Join(modules.Dir, "modules.builtin"), dir+"/modules.builtin")
 }
 

@@ -20,7 +20,7 @@ func isTemporary(name, base string) bool {
 
 // ownPaths are all that any install writes, below the root.
 func ownPaths() []string {
-	paths := []string{earlyPath, genPath, manifestPath, stateImage, udevrules.Path, udevrules.StartPath, hooks.GrubPath}
+	paths := append(ownPrograms(), manifestPath, stateImage, udevrules.Path, udevrules.StartPath, hooks.GrubPath)
 	files := units()
 	for _, g := range []generator{initramfsTools, dracut} {
 		files = append(files, g.files()...)

@@ -109,8 +109,10 @@ func (c *uninstallCommand) uninstall(args []string, doc *document) error {
 	return c.leave(m, list, doc)
 }
 
-// isOwnProgram tells the two programs from what asks for them.
-func isOwnProgram(path string) bool { return path == earlyPath || path == genPath }
+// isOwnProgram tells the programs from what asks for them.
+func isOwnProgram(path string) bool { return slices.Contains(ownPrograms(), path) }
+
+func ownPrograms() []string { return []string{earlyPath, genPath, rescuePath} }
 
 // needImages looks for what is to be made anew: with /boot not mounted nothing would be, and mdclone would stay in all of it.
 func (c *uninstallCommand) needImages(m machine) error {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +32,8 @@ const restEach = 500 * time.Millisecond
 // initialize is what the first process does: it waits for processes, and all else is done by others. It does not end, as
 // the kernel would panic.
 func initialize(log report.Log) error {
+	// nor does a signal end it, which a Go program would else die of; ignored ones would be so for all others too
+	signal.Notify(make(chan os.Signal, 1))
 	log.Fail(errors.Join(mounts(), environment(), install("/")))
 	r := reaper{log: log}
 	if p, err := r.start(prepareName, "/dev/console", prepareName); err != nil {

@@ -120,12 +120,12 @@ func (m *menu) backup(args ...string) error {
 	}
 	if len(lacking) > 0 {
 		fmt.Fprintf(m.out, "array %s lacks one of its disks, which misses what is written now and must be put back in afterwards.\n"+
-			"Type yes to go on: ", strings.Join(lacking, ", "))
+			"Type 1 to go on: ", strings.Join(lacking, ", "))
 		line, err := readLine(m.in)
 		if err != nil {
 			return err
 		}
-		if strings.TrimSpace(line) != "yes" {
+		if strings.TrimSpace(line) != "1" { // the keyboard may have another layout than the kernel thinks
 			fmt.Fprintln(m.out, "no clone was made; plug it in, or look why it is not seen (dmesg)")
 			return nil
 		}
@@ -135,7 +135,7 @@ func (m *menu) backup(args ...string) error {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		fmt.Fprintf(m.out, "no clone was made (%s)\n", report.Code(exit.ExitCode()).Result())
+		fmt.Fprintf(m.out, "no clone was made, or not of all arrays (%s)\n", report.Code(exit.ExitCode()).Result())
 		return nil
 	case err != nil:
 		return err

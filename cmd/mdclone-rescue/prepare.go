@@ -3,19 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"mdclone/pkg/boot"
-	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
-
-// modulesFile lists the modules that the start loads, one a line; mdclone-gen writes it.
-const modulesFile = config.Dir + "/modules"
 
 // prepare is the start: modules, arrays, limits. What fails is said, and the menu comes whatever happens.
 func prepare(_ streams, _ []string) error {
@@ -61,29 +53,3 @@ func gather(log report.Log, patient bool) (lacking []string, err error) {
 	}
 	return lacking, err
 }
-
-// loadListed loads the listed modules. A driver whose hardware is not here may refuse, which is no error.
-func loadListed(root string) error {
-	release, err := md.Release()
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stat(filepath.Join(root, "usr/lib/modules", release)); err != nil {
-		return report.Fail(report.Failed, "wrong-kernel", "this rescue image has no modules for Linux %s, which runs here", release).
-			Hint("start it with the kernel that it was made for, or make one for this kernel: mdclone-gen rescue --kernel %s", release)
-	}
-	text, err := os.ReadFile(filepath.Join(root, modulesFile))
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, name := range strings.Fields(string(text)) {
-		if err := probe(name, ""); err != nil && essential(name) {
-			errs = append(errs, fmt.Errorf("load module %s: %w", name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// essential says without which modules nothing works.
-func essential(name string) bool { return name == "md_mod" || name == "raid1" }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,13 +118,32 @@ func mountTool(s streams, args []string) error {
 	if len(args) != 2 {
 		return usage(how)
 	}
-	var err error
-	if kind == "" {
-		_, err = mount.TryMount(args[0], args[1], data, flags)
-	} else {
-		_, err = mount.Mount(args[0], args[1], kind, data, flags)
+	still := stillOptions()
+	mounts := func(kind string) error {
+		options := data
+		if flags != 0 && still[kind] != "" {
+			options = strings.TrimPrefix(data+","+still[kind], ",")
+		}
+		_, err := mount.Mount(args[0], args[1], kind, options, flags)
+		return err
 	}
+	if kind != "" {
+		return mounts(kind)
+	}
+	if flags != 0 { // before one of them is tried as the others are
+		for _, kind := range slices.Sorted(maps.Keys(still)) {
+			if mounts(kind) == nil {
+				return nil
+			}
+		}
+	}
+	_, err := mount.TryMount(args[0], args[1], data, flags)
 	return err
+}
+
+// stillOptions are of file systems that write their journal back even where they are mounted read-only: that they do not.
+func stillOptions() map[string]string {
+	return map[string]string{"ext3": "noload", "ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay", "f2fs": "norecovery"}
 }
 
 func umount(_ streams, args []string) error {

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+	"mdclone/pkg/report"
+	"mdclone/pkg/sysroot"
+)
+
+// What mdclone-gen writes for the start: modulesFile lists the modules to load, one a line, optionsFile the parameters that the
+// machine gives to some, with the module first.
+const (
+	modulesFile = config.Dir + "/modules"
+	optionsFile = config.Dir + "/module-options"
+)
+
+// loadAtMost is how long a module may take: a driver may wait for a disk that does not answer, in the kernel.
+const loadAtMost = time.Minute
+
+// loader loads modules with their parameters, which the kernel leaves to whoever loads them, each after those that it needs.
+type loader struct {
+	needs, params map[string]string
+	seen          map[string]bool
+	probe         func(name, params string) error
+}
+
+func (l loader) load(name string) error {
+	if l.seen[name] {
+		return nil
+	}
+	l.seen[name] = true
+	for _, needed := range strings.Fields(l.needs[name]) {
+		_ = l.load(needed) // without it the module itself fails
+	}
+	done := make(chan error, 1)
+	go func() { done <- l.probe(name, l.params[name]) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(loadAtMost):
+		return fmt.Errorf("it does not end for %s", loadAtMost)
+	}
+}
+
+// parseNeeds reads modules.dep: what each module needs, by name (depmod(8)).
+func parseNeeds(text string) map[string]string {
+	needs := map[string]string{}
+	for line := range strings.Lines(text) {
+		module, rest, _ := strings.Cut(line, ":")
+		var names []string
+		for _, path := range strings.Fields(rest) {
+			names = append(names, sysroot.ModuleName(path))
+		}
+		needs[sysroot.ModuleName(module)] = strings.Join(names, " ")
+	}
+	return needs
+}
+
+// parseParams adds the parameters of modules that are on the kernel's command line to those of options: MODULE.PARAMETER=VALUE,
+// where VALUE may be quoted and has blanks then (Documentation/admin-guide/kernel-parameters.rst).
+func parseParams(options, cmdline string) map[string]string {
+	params := map[string]string{
+		// keyboards whose own drivers are not in the image are keyboards all the same (drivers/hid/hid-generic.c, Linux 6.12)
+		"hid": "ignore_special_drivers=1",
+	}
+	add := func(module, text string) {
+		module = sysroot.ModuleName(module)
+		params[module] = strings.TrimSpace(params[module] + " " + text)
+	}
+	for line := range strings.Lines(options) {
+		module, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		add(module, text)
+	}
+	quoted := false
+	for _, word := range strings.FieldsFunc(cmdline, func(r rune) bool {
+		quoted = quoted != (r == '"')
+		return !quoted && unicode.IsSpace(r)
+	}) {
+		key, value, valued := strings.Cut(word, "=")
+		module, param, ok := strings.Cut(key, ".")
+		if !ok || strings.HasPrefix(key, `"`) {
+			continue
+		}
+		if valued {
+			param += "=" + value
+		}
+		add(module, param)
+	}
+	return params
+}
+
+// loadListed loads the listed modules. A driver whose hardware is not here may refuse, which is no error.
+func loadListed(root string) error {
+	release, err := md.Release()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(root, "usr/lib/modules", release)
+	if _, err := os.Stat(dir); err != nil {
+		return report.Fail(report.Failed, "wrong-kernel", "this rescue image has no modules for Linux %s, which runs here", release).
+			Hint("start it with the kernel that it was made for, or make one for this kernel: mdclone-gen rescue --kernel %s", release)
+	}
+	var errs []error
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		errs = append(errs, err)
+		return string(text)
+	}
+	l := loader{
+		needs:  parseNeeds(read(filepath.Join(dir, "modules.dep"))),
+		params: parseParams(read(filepath.Join(root, optionsFile)), read(filepath.Join(root, "proc/cmdline"))),
+		seen:   map[string]bool{}, probe: probe,
+	}
+	// where that driver is built in
+	err = os.WriteFile(filepath.Join(root, "sys/module/hid/parameters/ignore_special_drivers"), []byte("1"), 0o600)
+	if !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, name := range strings.Fields(read(filepath.Join(root, modulesFile))) {
+		if err := l.load(name); err != nil && essential(name) {
+			errs = append(errs, fmt.Errorf("load module %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// essential says without which modules nothing works.
+func essential(name string) bool { return name == "md_mod" || name == "raid1" }
