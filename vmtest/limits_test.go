@@ -54,6 +54,18 @@ func TestLimitsHold(t *testing.T) {
 			export(t, "/dev/md0", "MDCLONE_PIN=ok\n")
 			limits(t, 256, 256)
 		})
+		t.Run("a limit that was typed", func(t *testing.T) {
+			r.at(t).early(0, "pin", "--max-sectors-kb", "128")
+			export(t, "/dev/md0", "MDCLONE_PIN=late\n")
+			r.at(t).Script(reload)
+			export(t, "/dev/mapper/top", "MDCLONE_PIN=ok\n")
+			if l := r.at(t).status().Limits; l.Now != 128 || l.Holders["dm-0"] != 128 || l.Pinned != 128 {
+				t.Errorf("md0 has %d KiB, dm-0 %d, the pin is %d; want 128", l.Now, l.Holders["dm-0"], l.Pinned)
+			}
+			r.at(t).early(0, "pin")
+			r.at(t).Script(reload)
+			limits(t, 256, 256)
+		})
 		t.Run("none of ours", func(t *testing.T) {
 			r.at(t).Script("truncate -s 1M /tmp/file; losetup /dev/loop0 /tmp/file; echo 0 2048 linear /dev/loop0 0 | dmsetup create other")
 			for _, device := range []string{"/dev/vda", "/dev/loop0", "/dev/mapper/other", "/dev/null", "/dev/none"} {

@@ -56,7 +56,7 @@ func TestRescue(t *testing.T) {
 			disks[d.Serial] = d
 		}
 		before := readMember(t, disks["p1"].Path).Super
-		r := rescue(t, l, base, conf)
+		r := rescue(t, l, base, conf, "virtio-blk.queue_depth=64")
 		r.await(t, asked)
 		if now := readMember(t, disks["p1"].Path).Super; now.Events != before.Events || now.Updated != before.Updated {
 			t.Errorf("the array was written to before anything was asked for: events %d, %d before", now.Events, before.Events)
@@ -71,6 +71,7 @@ func TestRescue(t *testing.T) {
 		r.await(t, "there1 /sys/block/dm-*")
 		p := &prompt{offline: r}
 		p.says(t, `echo "pinned to$((1)) $(cat /sys/block/md0/queue/max_sectors_kb)"`, "pinned to1 "+vm.PinKB)
+		p.says(t, `kill 1; echo "depth$((1)) $(cat /sys/module/virtio_blk/parameters/queue_depth)"`, "depth1 64")
 		p.byHand(t)
 		r.enter(t, "exit")
 		r.end(t)

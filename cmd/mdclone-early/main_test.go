@@ -42,6 +42,7 @@ func TestUsage(t *testing.T) {
 		{nil, report.Usage, "", "specify"},
 		{[]string{"bakcup"}, report.Usage, "", "hint: see mdclone-early --help"},
 		{[]string{"adopt"}, report.Usage, "", "ARRAY"},
+		{[]string{"adopt", "", "/dev/none"}, report.Usage, "", "are wanted"}, // a variable that is not set
 		{[]string{"adopt", "/dev/none", "/dev/none", "--chunk", "3M"}, report.Usage, "", "power of two"},
 		{[]string{"adopt", "/dev/none", "/dev/none", "--chunk", ""}, report.Usage, "", "power of two"},
 		{[]string{"adopt", "/dev/none", "/dev/none", "--name", "../x"}, report.Usage, "", "--name"},

@@ -12,7 +12,8 @@ import (
 )
 
 const pinHelp = `Sets the array's max_sectors_kb to what its members and the clone can take, before anything is stacked on it, and reads it
-back. Says "late" and which, where a holder was made with a larger limit.`
+back. Says "late" and which, where a holder was made with a larger limit. N is held until the machine is turned off, or until
+this is run without it.`
 
 type pinCommand struct {
 	*program `no-flag:"1"`
@@ -58,8 +59,13 @@ func (c *pinCommand) Execute(args []string) error {
 	var text strings.Builder
 	var errs []error
 	for _, t := range targets {
-		r, outcome, err := t.Pin(kb)
+		var r limits.PinResult
+		var outcome clone.PinOutcome
 		var found []report.Reason
+		err := t.HoldAt(kb)
+		if err == nil {
+			r, outcome, err = t.Pin(kb)
+		}
 		if err == nil {
 			found, err = t.Findings(r)
 		}

@@ -3,6 +3,8 @@ package clone
 import (
 	"strings"
 	"testing"
+
+	"mdclone/pkg/report"
 )
 
 func TestOutAlready(t *testing.T) {
@@ -24,6 +26,27 @@ func TestWayOut(t *testing.T) {
 	} {
 		if got := wayOut(code, "/dev/vdc"); !strings.Contains(got, want) || (want == "") != (got == "") {
 			t.Errorf("wayOut(%s) = %q; want %q in it", code, got, want)
+		}
+	}
+}
+
+// TestNoRefusal: the exit code of a refusal says that nothing was changed.
+func TestNoRefusal(t *testing.T) {
+	for _, test := range []struct {
+		acted bool
+		err   error
+		want  report.Code
+	}{
+		{false, nil, report.Done},
+		{true, nil, report.Done},
+		{false, report.Fail(report.Refused, "spares", "x"), report.Refused},
+		{true, report.Fail(report.Refused, "spares", "x"), report.Failed},
+		{true, report.Fail(report.Interrupted, "interrupted", "x"), report.Interrupted},
+	} {
+		s := session{acted: test.acted}
+		err := s.noRefusal(test.err)
+		if got := report.CodeOf(err); got != test.want || len(report.ReasonsOf(err)) != len(report.ReasonsOf(test.err)) {
+			t.Errorf("noRefusal(%v) after a change (%v) = %v, exit code %d; want %d, and the same reasons", test.err, test.acted, err, got, test.want)
 		}
 	}
 }

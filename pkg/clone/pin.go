@@ -3,6 +3,9 @@ package clone
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/limits"
@@ -26,7 +29,7 @@ func (t *Target) Pin(kb uint64) (limits.PinResult, PinOutcome, error) {
 		return limits.PinResult{}, "", t.absent
 	}
 	if kb == 0 {
-		kb = t.Conf.MaxSectorsKB
+		kb = t.pinnedKB(t.Conf.MaxSectorsKB)
 	}
 	if kb == config.MaxSectorsAuto {
 		stack, err := limits.ReadStack(t.Array)
@@ -43,6 +46,32 @@ func (t *Target) Pin(kb uint64) (limits.PinResult, PinOutcome, error) {
 		return r, PinLate, nil
 	}
 	return r, PinOK, nil
+}
+
+// HoldAt has every later pin of this uptime that names no limit take kb KiB; 0 leaves it to the configuration again.
+func (t *Target) HoldAt(kb uint64) error {
+	if kb == 0 {
+		return removeDurably(t.pinPath())
+	}
+	if err := os.MkdirAll(t.env.RunDir(), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(t.pinPath(), strconv.AppendUint(nil, kb, 10), 0o644) // status reads it, whoever asks
+}
+
+func (t *Target) pinPath() string { return filepath.Join(t.env.RunDir(), "pin-"+t.Conf.UUID.Dashed()) }
+
+// pinnedKB is what HoldAt was told, else otherwise.
+func (t *Target) pinnedKB(otherwise uint64) uint64 {
+	text, err := os.ReadFile(t.pinPath())
+	if err != nil {
+		return otherwise
+	}
+	kb, err := strconv.ParseUint(string(text), 10, 32)
+	if err != nil {
+		return otherwise
+	}
+	return kb
 }
 
 // Findings says what holds the array's limits down after a pin, and which device above it does not know of it.

@@ -269,7 +269,7 @@ func (t *Target) limitStatus(l *LimitStatus) error {
 	if err != nil {
 		return err
 	}
-	l.Pinned, l.Now, l.Queue = t.Conf.PinKB(), stack.Array.Queue.MaxSectorsKB, stack.Array.Queue
+	l.Pinned, l.Now, l.Queue = t.pinnedKB(t.Conf.PinKB()), stack.Array.Queue.MaxSectorsKB, stack.Array.Queue
 	for _, m := range stack.Members {
 		l.Members[m.Name] = m.Queue
 	}

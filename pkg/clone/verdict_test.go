@@ -366,6 +366,15 @@ func TestUnfitArray(t *testing.T) {
 	if v, found := unfitArray(f); !found || v.code() != "want-replacement" || len(v.Hints) == 0 {
 		t.Errorf("unfitArray() where a primary is to be replaced = %+v, %v; want a refusal with a hint", v, found)
 	}
+	f = stale()
+	f.Array.Members[1].Flags = []string{"faulty"}
+	if v, found := unfitArray(f); !found || v.code() != "failed-member" || len(v.Hints) == 0 {
+		t.Errorf("unfitArray() where a primary has failed = %+v, %v; want a refusal with a hint", v, found)
+	}
+	f.DriveName = f.Array.Members[1].Name
+	if v, found := unfitArray(f); found {
+		t.Errorf("unfitArray() where the drive itself has failed = %+v; want nothing", v)
+	}
 }
 
 // TestUnfitFeatures: each feature that is not supported, of the drive or of any primary.
