@@ -95,6 +95,7 @@ func Decide(f Facts) Decision {
 		d.Do, d.Why = Start, "all its own disks are here; its absent clone is listed, as the array ended with it attached"
 	case f.Waits && f.Late:
 		d.late(v, f)
+	case v.here && !v.listed && v.good != nil && !v.ahead && f.State == "" && !f.Held: // nobody assembles it in this initramfs
 	case f.Waits && !f.Never && len(v.unlifted) > 0:
 		if d.Do, d.Why = Wait, v.missing(f); v.torn {
 			d.Why = v.unplug()
@@ -184,7 +185,8 @@ type view struct {
 	freshest            *Drive  // the primary with the most events, whatever it holds
 	clone               *Drive  // the clone that would be started from
 	in                  bool    // that one is in the kernel's array
-	complete            bool    // every primary that the array lists is in the kernel's array
+	here                bool    // every primary that the array lists is here
+	complete            bool    // and is in the kernel's array
 	listed              bool    // the array lists a clone's slot
 	mayList             bool    // it lists a slot of which nobody is here, and a clone is away
 	ahead               bool    // the clone holds the newest copy
@@ -375,20 +377,20 @@ func (v *view) count(f Facts) {
 	if a == nil {
 		a = v.freshest
 	}
-	if a == nil || !f.In[a.Name] {
+	if a == nil {
 		return
 	}
-	v.complete = true
+	v.here, v.complete = true, f.In[a.Name]
 	clones := v.cloneSlots(f, a.Super)
 	for slot, on := range a.Super.ActiveSlots() {
 		switch {
 		case !on:
 		case clones[slot]:
 			v.listed = true
-		case !slices.ContainsFunc(v.primaries, func(p Drive) bool {
-			return p.Super.Slot() == slot && a.Super.Lists(p.Super) && f.In[p.Name]
-		}):
-			v.complete = false
+		default:
+			there := func(p Drive) bool { return p.Super.Slot() == slot && a.Super.Lists(p.Super) }
+			v.here = v.here && slices.ContainsFunc(v.primaries, there)
+			v.complete = v.complete && slices.ContainsFunc(v.primaries, func(p Drive) bool { return there(p) && f.In[p.Name] })
 		}
 	}
 }

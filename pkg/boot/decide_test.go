@@ -105,6 +105,11 @@ func TestDecide(t *testing.T) {
 		"a primary never came, diverged":            {drives: []Drive{p, diverged}, in: "p", when: late, want: Degraded, claim: "c"},
 		"a primary that mdadm refused":              {drives: []Drive{p, stale}, when: late, want: Nothing, claim: "c"},
 		"a primary missing, never":                  {drives: []Drive{p, stale}, in: "p", when: never, want: Nothing, claim: "c"},
+		"not assembled here":                        {drives: []Drive{p, q, stale}, want: Nothing, claim: "c"},
+		"not assembled here, diverged":              {drives: []Drive{p, q, diverged}, want: Nothing, claim: "c"},
+		"not assembled yet, a clone is asked for":   {drives: []Drive{p, q, stale}, when: held, want: Wait, claim: "c"},
+		"not assembled here, a primary is missing":  {drives: []Drive{p, stale}, want: Wait, claim: "c"},
+		"not assembled yet, attached at the end":    {drives: []Drive{pl, ql, attached}, want: Wait, claim: "c"},
 		"not assembled here, never":                 {drives: []Drive{p, q, stale}, when: never, want: Nothing, claim: "c"},
 		"a failed primary is not waited for":        {drives: []Drive{on("q", 100, "-12"), attached}, in: "q", want: Start, claim: "c"},
 		"alone":                                     {drives: []Drive{stale}, want: Wait, claim: "c"},
@@ -338,7 +343,7 @@ func TestWaitSaysWhy(t *testing.T) {
 	} {
 		f := Facts{Drives: test.drives, In: map[string]bool{}, Conf: config.Array{Clones: []md.UUID{{3}}}, Waits: true}
 		for _, n := range in {
-			f.In[string(n)] = true
+			f.In[string(n)], f.State = true, "inactive"
 		}
 		if got := Decide(f); got.Do != Wait || !strings.Contains(got.Why, test.want) {
 			t.Errorf("%q in the array: Decide() = %s, %q; want wait, %q", in, got.Do, got.Why, test.want)
