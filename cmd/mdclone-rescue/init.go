@@ -22,6 +22,7 @@ import (
 // Internal names of the program: parts of the start that are processes of their own.
 const (
 	prepareName = "prepare"
+	loadName    = "load"
 	gatherName  = "gather"
 	menuName    = "menu"
 )

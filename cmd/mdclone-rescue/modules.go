@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 	"unicode"
 
 	"mdclone/pkg/config"
@@ -23,8 +22,8 @@ const (
 	optionsFile = config.Dir + "/module-options"
 )
 
-// loadAtMost is how long a module may take: a driver may wait for a disk that does not answer, in the kernel.
-const loadAtMost = time.Minute
+// loadingMark, before a module's name, is the mark that it is being loaded: where it is there at the start, that was in vain.
+const loadingMark = "loading-"
 
 // loader loads modules with their parameters, which the kernel leaves to whoever loads them, each after those that it needs.
 type loader struct {
@@ -41,13 +40,18 @@ func (l loader) load(name string) error {
 	for _, needed := range strings.Fields(l.needs[name]) {
 		_ = l.load(needed) // without it the module itself fails
 	}
-	done := make(chan error, 1)
-	go func() { done <- l.probe(name, l.params[name]) }()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(loadAtMost):
-		return fmt.Errorf("it does not end for %s", loadAtMost)
+	return l.probe(name, l.params[name])
+}
+
+// markedProbe loads a module, but not one in which an earlier try was left behind.
+func markedProbe(run string) func(name, params string) error {
+	return func(name, params string) error {
+		mark := filepath.Join(run, loadingMark+name)
+		f, err := os.OpenFile(mark, os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		return errors.Join(probe(name, params), f.Close(), os.Remove(mark))
 	}
 }
 
@@ -109,7 +113,8 @@ func loadListed(root string) error {
 		return report.Fail(report.Failed, "wrong-kernel", "this rescue image has no modules for Linux %s, which runs here", release).
 			Hint("start it with the kernel that it was made for, or make one for this kernel: mdclone-gen rescue --kernel %s", release)
 	}
-	var errs []error
+	run := filepath.Join(root, config.RunDir)
+	errs := []error{os.MkdirAll(run, 0o755)}
 	read := func(path string) string {
 		text, err := os.ReadFile(path)
 		errs = append(errs, err)
@@ -118,7 +123,7 @@ func loadListed(root string) error {
 	l := loader{
 		needs:  parseNeeds(read(filepath.Join(dir, "modules.dep"))),
 		params: parseParams(read(filepath.Join(root, optionsFile)), read(filepath.Join(root, "proc/cmdline"))),
-		seen:   map[string]bool{}, probe: probe,
+		seen:   map[string]bool{}, probe: markedProbe(run),
 	}
 	// where that driver is built in
 	err = os.WriteFile(filepath.Join(root, "sys/module/hid/parameters/ignore_special_drivers"), []byte("1"), 0o600)

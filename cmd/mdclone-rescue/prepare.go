@@ -12,13 +12,17 @@ import (
 // prepare is the start: modules, arrays, limits. What fails is said, and the menu comes whatever happens.
 func prepare(_ streams, _ []string) error {
 	log := onConsoles()
-	log.Fail(loadListed("/"))
 	b := boot.New(log)
 	b.Self = program
-	_, err := b.Apart(context.Background(), gatherName)
-	log.Fail(err)
+	for _, part := range []string{loadName, gatherName} {
+		_, err := b.Apart(context.Background(), part)
+		log.Fail(err)
+	}
 	return nil
 }
+
+// loadAtStart is what of that loads modules: a driver may wait for a disk that does not answer, in the kernel.
+func loadAtStart(streams, []string) error { return loadListed("/") }
 
 func onConsoles() report.Log { return report.Log{W: boot.Consoles("/"), Kmsg: report.OpenKmsg()} }
 
@@ -48,8 +52,10 @@ func gather(log report.Log, patient bool) (lacking []string, err error) {
 	if e != nil || len(arrays) == 0 {
 		return lacking, errors.Join(err, e)
 	}
-	if out, err := b.Run(ctx, "mdclone-early", "pin"); err != nil {
-		log.Warnf("mdclone-early pin: %v: %s", err, out)
+	for _, a := range arrays { // as at boot: a limit that was typed stays
+		if out, err := b.Run(ctx, "mdclone-early", "pin", "--export", a.Path()); err != nil || out != "" && out != "MDCLONE_PIN=ok" {
+			log.Warnf("mdclone-early pin %s: %v: %s", a.Path(), err, out)
+		}
 	}
 	return lacking, err
 }

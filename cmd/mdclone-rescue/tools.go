@@ -27,6 +27,7 @@ type tool func(s streams, args []string) error
 func tools() map[string]tool {
 	return map[string]tool{
 		prepareName: prepare,
+		loadName:    loadAtStart,
 		gatherName:  gatherAtStart,
 		menuName:    showMenu,
 		"assemble":  assemble,
@@ -82,7 +83,7 @@ func usage(text string) error { return report.Fail(report.Usage, "usage", "usage
 func help(s streams, _ []string) error {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(tools())) {
-		if name != prepareName && name != gatherName {
+		if name != prepareName && name != loadName && name != gatherName {
 			names = append(names, name)
 		}
 	}

@@ -55,6 +55,9 @@ func (s splashScreen) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
+// enter is the key, as plymouth's commands take it.
+const enter = "--keys=\n"
+
 // keys has one value for each Enter at the splash screen, which keeps the keyboard from the consoles. It is closed after stop, and at
 // once where there is no such screen (on_enter in src/main.c and on_key_answer in src/client/plymouth.c).
 func (b *Boot) keys(ctx context.Context) (pressed <-chan struct{}, stop func()) {
@@ -63,8 +66,10 @@ func (b *Boot) keys(ctx context.Context) (pressed <-chan struct{}, stop func()) 
 	go func() {
 		defer close(ended)
 		defer close(keys)
-		for (splashScreen{ctx, b}).runs() {
-			if _, err := b.Run(ctx, "plymouth", "watch-keystroke", "--keys=\n"); err != nil {
+		s := splashScreen{ctx, b}
+		for s.runs() {
+			_ = s.run("ignore-keystroke", enter) // of a process that was left behind
+			if _, err := b.Run(ctx, "plymouth", "watch-keystroke", enter); err != nil {
 				return
 			}
 			select {
@@ -75,6 +80,7 @@ func (b *Boot) keys(ctx context.Context) (pressed <-chan struct{}, stop func()) 
 		}
 	}()
 	return keys, func() {
+		_ = splashScreen{context.WithoutCancel(ctx), b}.run("ignore-keystroke", enter) // else the next Enter is still for this one
 		cancel()
 		<-ended
 	}

@@ -50,7 +50,7 @@ func TestSplashKeys(t *testing.T) {
 	stop()
 	pressed := make(chan struct{})
 	b.Run = func(ctx context.Context, _ string, args ...string) (string, error) {
-		if args[0] == "--ping" {
+		if args[0] != "watch-keystroke" {
 			return "", nil
 		}
 		select {

@@ -52,6 +52,9 @@ func (t *Target) Adopt(ctx context.Context, path string, opts AdoptOptions) (*Re
 	unlock, err := t.env.Lock(t.Conf.UUID)
 	if err == nil {
 		defer unlock()
+		if err := t.env.restoreLocked(t.Array, t.Conf.UUID, false); err != nil {
+			t.env.Log.Warnf("%v", err)
+		}
 		a := &adoption{session: s, opts: opts}
 		if err = a.examine(path); err == nil {
 			err = a.carryOut(ctx)
@@ -106,6 +109,7 @@ func (a *adoption) carryOut(ctx context.Context) error {
 	}
 	a.rely(peers)
 	if !a.attached() {
+		a.acted = true
 		if err := a.prepare(ctx); err != nil {
 			return err
 		}

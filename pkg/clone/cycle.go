@@ -144,6 +144,9 @@ func (t *Target) run(ctx context.Context, opts Options, do func(context.Context,
 		return []*Result{t.refusal(err)}, err
 	}
 	defer unlock()
+	if err := t.env.restoreLocked(t.Array, t.Conf.UUID, false); err != nil { // of a run that was killed since this one began
+		t.env.Log.Warnf("%v", err)
+	}
 	drives, err := t.awaitDrives(ctx, opts)
 	if err != nil {
 		return []*Result{t.refusal(err)}, err

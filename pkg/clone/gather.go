@@ -71,11 +71,10 @@ func (t *Target) primaries(s md.State, except string) ([]peer, error) {
 			continue
 		}
 		if !t.Conf.HasClone(member.Super.Device) {
-			i := slices.IndexFunc(out, func(p peer) bool { return p.member.Super.Events < member.Super.Events })
-			if i < 0 {
-				i = len(out)
+			out = append(out, peer{m.Name, member})
+			for i := len(out) - 1; i > 0 && out[i-1].member.Super.Events < member.Super.Events; i-- {
+				out[i-1], out[i] = out[i], out[i-1]
 			}
-			out = slices.Insert(out, i, peer{m.Name, member})
 		}
 	}
 	if len(out) == 0 && failed != nil {

@@ -124,7 +124,10 @@ func (t *Target) untune() error {
 		err = t.env.putBack(t.Array, tunables{Array: t.Conf.UUID, Changed: t.changed})
 		t.changed = nil
 	}
-	return errors.Join(err, endGuard(&t.guard, err == nil), endGuard(&t.restorer, err == nil))
+	if e := endGuard(&t.restorer, true); e != nil { // it has nothing to do any more
+		t.env.Log.Warnf("%v", e)
+	}
+	return errors.Join(err, endGuard(&t.guard, err == nil))
 }
 
 // thaw makes an array that was tuned to be read-only writable again.
@@ -279,29 +282,66 @@ func (e *Env) bootID() string {
 	return strings.TrimSpace(string(text))
 }
 
-// restoreAfter is Restore of one array after the death of the process that worked on it, whose lock goes in that moment.
+// restoreAfter is Restore of one array after the death of the process that worked on it, whose lock goes in that moment, and whose
+// other guards end what it was doing. Another one that has the lock has begun with that.
 func (e *Env) restoreAfter(array md.UUID) error {
-	for range lockTurns {
+	arrays, err := e.running()
+	if err != nil {
+		return err
+	}
+	a, runs := arrays[array]
+	for turn := 0; runs && turn < lockTurns; turn++ {
 		unlock, ok, err := e.lockBriefly(array)
 		if err != nil {
 			return err
 		}
 		if ok {
-			unlock()
-			return e.Restore()
+			defer unlock()
+			return e.restoreLocked(a, array, true)
 		}
 		time.Sleep(lockTick)
 	}
-	return nil // another one works on it, which has begun with that
+	return nil
+}
+
+// restoreLocked is Restore of one array whose lock is held. guarded tells that what would hang the machine has guards of its own,
+// which undo more than is recorded, and are waited for.
+func (e *Env) restoreLocked(a md.Array, array md.UUID, guarded bool) error {
+	var errs []error
+	for _, path := range e.tunablesPaths(array) {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var t tunables
+		if err == nil {
+			t, err = decodeTunables(text)
+		}
+		theirs := tunables{Changed: slices.DeleteFunc(slices.Clone(t.Changed), func(c tunable) bool {
+			return c.Attr != "sync_action" && c.Attr != "array_state"
+		})}
+		for turn := 0; guarded && turn < lockTurns && e.isChanged(a, theirs); turn++ {
+			time.Sleep(lockTick)
+		}
+		if err == nil {
+			err = e.undo(a, t)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (e *Env) restoreOne(a md.Array, t tunables) error {
-	t = e.ofThisBoot(t)
 	unlock, ok, err := e.lockBriefly(t.Array)
 	if err != nil || !ok {
 		return err
 	}
 	defer unlock()
+	return e.undo(a, t)
+}
+
+func (e *Env) undo(a md.Array, t tunables) error {
+	t = e.ofThisBoot(t)
 	if e.isChanged(a, t) {
 		e.Log.Infof("%s: putting back what an earlier run left changed", a.Name)
 	}
