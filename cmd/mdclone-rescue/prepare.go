@@ -22,7 +22,10 @@ func prepare(_ streams, _ []string) error {
 }
 
 // loadAtStart is what of that loads modules: a driver may wait for a disk that does not answer, in the kernel.
-func loadAtStart(streams, []string) error { return loadListed("/") }
+func loadAtStart(streams, []string) error {
+	onConsoles().Fail(loadListed("/"))
+	return nil
+}
 
 func onConsoles() report.Log { return report.Log{W: boot.Consoles("/"), Kmsg: report.OpenKmsg()} }
 
