@@ -113,7 +113,7 @@ func (r *rig) flushed(detach func()) {
 // TestOnline is the cycle beside what runs on the array: here a file system on LVM.
 func TestOnline(t *testing.T) {
 	eachGuest(t, func(t *testing.T, suite string) {
-		r := newLastingRig(t, suite) // else the bitmap's tick is left alone
+		r := newRig(t, suite, 3)
 		r.adopted()
 		r.Script(`vgcreate -qy vg0 /dev/md0; lvcreate -qy -Wn -L 120M -n lv vg0; mkfs.ext4 -q /dev/vg0/lv; mount /dev/vg0/lv /mnt
 			dd if=/dev/urandom of=/mnt/x bs=1M count=16 status=none; sync`)

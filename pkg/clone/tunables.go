@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"mdclone/pkg/md"
 )
 
@@ -64,16 +62,6 @@ func (e *Env) recordTunables(t tunables) error {
 
 // timeBaseAttr is the one attribute that outlasts a reboot.
 const timeBaseAttr = "bitmap/time_base"
-
-// remembers tells whether what is written to VarDir outlasts a power cut: in an initramfs or a live system it is in memory.
-func (e *Env) remembers() bool {
-	var fs unix.Statfs_t
-	if e.EarlyBoot() || os.MkdirAll(e.VarDir(), 0o755) != nil || unix.Statfs(e.VarDir(), &fs) != nil {
-		return false
-	}
-	kind := uint32(fs.Type) // its type is signed on some machines
-	return kind != unix.TMPFS_MAGIC && kind != unix.RAMFS_MAGIC && kind != unix.OVERLAYFS_SUPER_MAGIC
-}
 
 // setting reads an attribute as it would be written: "200000 (system)" is "system", "1000 (local)" is "1000".
 func setting(text string) string {
