@@ -73,7 +73,7 @@ func (c *pinCommand) Execute(args []string) error {
 			errs, worst = append(errs, err), report.Worse(worst, report.CodeOf(err))
 			continue
 		}
-		all = append(all, account1(t, r, outcome, found))
+		all = append(all, pinnedOf(t, r, outcome, found))
 		fmt.Fprintf(&text, "%s: max_sectors_kb %d, was %d: %s\n", t.Conf.Name, r.After, r.Before, outcome)
 		for _, f := range found {
 			fmt.Fprintf(&text, "  %s\n", f.Text)
@@ -96,10 +96,10 @@ func (c *pinCommand) conclude(worst report.Code, all []pinned, errs []error, tex
 	}{worst.Result(), all, reasons}, text))
 }
 
-func account1(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome, found []report.Reason) pinned {
+func pinnedOf(t *clone.Target, r limits.PinResult, outcome clone.PinOutcome, found []report.Reason) pinned {
 	p := pinned{Findings: found, Array: t.Conf.Name, Pin: outcome, Wanted: r.Wanted, Before: r.Before, Now: r.After, Late: map[string]uint64{}}
 	for _, h := range r.Late {
-		p.Late[h.Name] = h.MaxSectorsKB
+		p.Late[h.Name] = h.Queue.MaxSectorsKB
 	}
 	return p
 }
@@ -124,7 +124,7 @@ func (c *pinCommand) export(kb uint64) error {
 			outcome = "fail"
 		case outcome == clone.PinLate:
 			c.env.Log.Warnf("%s is pinned at %d KiB, but %s was made before with %d", t.Array.Name, r.After, r.Late[0].Name,
-				r.Late[0].MaxSectorsKB)
+				r.Late[0].Queue.MaxSectorsKB)
 		}
 		if worst == clone.PinOK || outcome == "fail" {
 			worst = outcome

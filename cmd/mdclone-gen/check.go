@@ -105,7 +105,7 @@ func (e expected) check(b bootImage) imageReport {
 	switch {
 	case err != nil:
 		return imageReport{Differences: unreadable(b.name, err), rescue: path.Base(b.name) == path.Base(rescueImage)}
-	case exists(image, rescueInImage):
+	case exists(image, config.RescueProgram):
 		return imageReport{Differences: append(e.forRescue().compareFiles(image), besideRescue(image, b.name)...), rescue: true}
 	}
 	return imageReport{Differences: e.compare(image, b.version)}

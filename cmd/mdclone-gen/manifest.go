@@ -10,13 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+
+	"mdclone/pkg/config"
 )
 
-// stateDir holds the ledger of mdclone-early and the manifest, below the root.
-const stateDir = "var/lib/mdclone"
-
 // manifestPath is the list of what install wrote, for uninstall.
-const manifestPath = stateDir + "/installed"
+const manifestPath = config.VarDir + "/installed"
 
 // manifest is that list. Paths are relative to the root.
 type manifest struct {
@@ -90,7 +89,7 @@ func (m machine) manifest() (l manifest, found bool, err error) {
 
 // save writes the list if it is not there already.
 func (m machine) save(l manifest) error {
-	made, err := m.mkdirs(stateDir)
+	made, err := m.mkdirs(config.VarDir)
 	l.addFolders(made)
 	if err != nil {
 		return err

@@ -125,7 +125,7 @@ func (c *rescueCommand) replaceable() error {
 		return report.Fail(report.Refused, "other-file", "%s is there, and no rescue image beside it", kernel).Hint("--force writes over it")
 	}
 	image, err := initrd.Read(c.Output, nil)
-	if err == nil && exists(image, rescueInImage) {
+	if err == nil && exists(image, config.RescueProgram) {
 		return nil
 	}
 	return report.Fail(report.Refused, "other-file", "%s is there, and is no rescue image", c.Output).Hint("--force writes over it")

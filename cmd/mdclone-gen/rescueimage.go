@@ -22,8 +22,6 @@ import (
 const (
 	// rescueImage is where GRUB's menu looks for the rescue image, below the root.
 	rescueImage = "boot/mdclone-rescue.img"
-	// rescueInImage is the program that the image starts.
-	rescueInImage = "usr/sbin/mdclone-rescue"
 	// rescueKernel is in the image, and names the kernel that its modules are for, as sha256sum does: sum and release.
 	rescueKernel = config.Dir + "/kernel"
 	// rescueProgram is where `make install` puts that program, below the prefix.
@@ -62,7 +60,7 @@ func (a *app) rescueEntries(m machine, arrays []config.Array, release string) (m
 	}
 	for name, target := range map[string]string{
 		"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64", "var/run": "/run", "etc/mtab": "/proc/self/mounts",
-		"init": "/" + rescueInImage,
+		"init": "/" + config.RescueProgram,
 	} {
 		if err := e.link(target, name); err != nil {
 			return nil, err
@@ -93,8 +91,8 @@ func (a *app) rescuePrograms(m machine, e entries) error {
 	}
 	beside := filepath.Dir(self)
 	for inImage, candidates := range map[string][]string{
-		earlyPath:     {filepath.Join(beside, "mdclone-early"), m.path(earlyPath)},
-		rescueInImage: rescueSources(m, beside),
+		earlyPath:            {filepath.Join(beside, "mdclone-early"), m.path(earlyPath)},
+		config.RescueProgram: rescueSources(m, beside),
 	} {
 		var err error
 		for _, name := range candidates {
@@ -147,7 +145,7 @@ func (a *app) rescueDrivers(m machine, release string, e entries, here bool) err
 	}
 	e.text(dir+"/modules.dep", deps.String())
 	load := slices.DeleteFunc(append(rescueModules(), drivers...), func(name string) bool { return !seen[name] })
-	e.text(config.Dir+"/modules", strings.Join(load, "\n")+"\n")
+	e.text(config.ModulesFile, strings.Join(load, "\n")+"\n")
 	options, err := sysroot.Options(m.root)
 	if err != nil {
 		return err
@@ -158,7 +156,7 @@ func (a *app) rescueDrivers(m machine, release string, e entries, here bool) err
 			fmt.Fprintln(&params, name, options[name])
 		}
 	}
-	e.text(config.Dir+"/module-options", params.String())
+	e.text(config.OptionsFile, params.String())
 	return e.copy(filepath.Join(modules.Dir, "modules.builtin"), dir+"/modules.builtin")
 }
 

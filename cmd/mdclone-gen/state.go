@@ -17,7 +17,7 @@ import (
 )
 
 // ledgerDir is what mdclone-early remembers of each clone, in a file NAME.json, below the root.
-const ledgerDir = stateDir + "/ledger"
+const ledgerDir = config.VarDir + "/" + config.LedgerDir
 
 // stateImage is one more initrd with the ledger, below the root: the file system that the ledger is in is not there yet
 // when a clone is made before anything runs.

@@ -240,7 +240,7 @@ func (c *uninstallCommand) menu(m machine, list manifest, doc *document) error {
 // leave removes, or says that it keeps, configuration and ledger, and removes the folders that install made, if they are
 // empty.
 func (c *uninstallCommand) leave(m machine, list manifest, doc *document) error {
-	for _, dir := range []string{config.Dir, stateDir} {
+	for _, dir := range []string{config.Dir, config.VarDir} {
 		entries, err := os.ReadDir(m.path(dir))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

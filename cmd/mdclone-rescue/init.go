@@ -16,23 +16,16 @@ import (
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 
+	"mdclone/pkg/config"
 	"mdclone/pkg/report"
 )
 
-// Internal names of the program: parts of the start that are processes of their own.
-const (
-	prepareName = "prepare"
-	loadName    = "load"
-	gatherName  = "gather"
-	menuName    = "menu"
-)
-
-// restEach is a rest before a menu that has ended is shown again: its console may have nobody at it, not even itself.
+// restEach is a pause before a menu that has ended is shown again: its console may be gone, and end each at once.
 const restEach = 500 * time.Millisecond
 
 // initialize is what the first process does: it waits for processes, and all else is done by others. It does not end, as
 // the kernel would panic.
-func initialize(log report.Log) error {
+func initialize(log report.Log) {
 	// nor does a signal end it, which a Go program would else die of; ignored ones would be so for all others too
 	signal.Notify(make(chan os.Signal, 1))
 	log.Fail(errors.Join(mounts(), environment(), install("/")))
@@ -42,21 +35,31 @@ func initialize(log report.Log) error {
 	} else {
 		r.wait(func() bool { return r.ended[p] })
 	}
-	menus := map[string]int{} // by console
+	menus, without := map[string]int{}, map[string]bool{}
 	for ; ; time.Sleep(restEach) {
-		for _, tty := range terminals("/") {
-			if pid, ok := menus[tty]; ok && !r.ended[pid] {
-				continue
-			}
-			pid, err := r.start(menuName, tty, menuName, filepath.Base(tty))
-			if err != nil { // a console that is not there; the others are
+		for _, tty := range due(terminals("/"), menus, r.ended) {
+			delete(menus, tty)
+			if pid, err := r.start(menuName, tty, menuName, filepath.Base(tty)); err == nil {
+				menus[tty] = pid
+			} else if !without[tty] { // a console that is not there; the others are
 				log.Fail(err)
+				without[tty] = true
 			}
-			menus[tty] = pid
 		}
 		n := len(r.ended)
 		r.wait(func() bool { return len(r.ended) > n })
 	}
+}
+
+// due are the terminals on which no menu runs; menus has the process of each, ended those that have.
+func due(terminals []string, menus map[string]int, ended map[int]bool) []string {
+	var out []string
+	for _, tty := range terminals {
+		if pid, ok := menus[tty]; !ok || ended[pid] {
+			out = append(out, tty)
+		}
+	}
+	return out
 }
 
 // mounts makes the file systems of the kernel's.
@@ -95,7 +98,7 @@ func install(root string) error {
 		if name == "modprobe" { // the kernel's name for it, /sbin/modprobe
 			dir = filepath.Join(root, "usr/sbin")
 		}
-		err := os.Symlink(program, filepath.Join(dir, name))
+		err := os.Symlink("/"+config.RescueProgram, filepath.Join(dir, name))
 		if !errors.Is(err, fs.ErrExist) { // else a program that is in the image
 			errs = append(errs, err)
 		}
@@ -112,7 +115,9 @@ func terminals(root string) []string {
 		if name == "tty0" {
 			name = "tty1"
 		}
-		all = append(all, "/dev/"+name)
+		if tty := "/dev/" + name; !slices.Contains(all, tty) {
+			all = append(all, tty)
+		}
 	}
 	if err != nil || len(all) == 0 {
 		return []string{"/dev/console"}

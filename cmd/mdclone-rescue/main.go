@@ -20,11 +20,8 @@ import (
 // version is set by the linker: -X main.version=...
 var version = "unknown"
 
-// own is the program's name where it is called by none of its others, and program where it is in the image.
-const (
-	own     = "mdclone-rescue"
-	program = "/usr/sbin/" + own
-)
+// own is the program's name where it is called by none of its others.
+const own = "mdclone-rescue"
 
 func main() { os.Exit(run(os.Args, os.Getpid(), streams{os.Stdin, os.Stdout, os.Stderr})) }
 
@@ -37,7 +34,7 @@ type streams struct {
 // run is the program called with args; pid is this process's number.
 func run(args []string, pid int, s streams) int {
 	if pid == 1 {
-		return status(own, initialize(report.Log{W: s.err, Kmsg: report.OpenKmsg()}), s)
+		initialize(report.Log{W: s.err, Kmsg: report.OpenKmsg()})
 	}
 	name := filepath.Base(args[0])
 	args = args[1:]
@@ -48,8 +45,11 @@ func run(args []string, pid int, s streams) int {
 		fmt.Fprintln(s.out, own, version)
 		return 0
 	}
-	do, ok := tools()[name]
-	if !ok {
+	do := tools()[name]
+	if do == nil {
+		do = parts()[name]
+	}
+	if do == nil {
 		fmt.Fprintf(s.err, "mdclone: error: %q is no tool of %s\n", name, own)
 		return int(report.Usage)
 	}

@@ -7,19 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 	"mdclone/pkg/sysroot"
-)
-
-// What mdclone-gen writes for the start: modulesFile lists the modules to load, one a line, optionsFile the parameters that the
-// machine gives to some, with the module first.
-const (
-	modulesFile = config.Dir + "/modules"
-	optionsFile = config.Dir + "/module-options"
 )
 
 // loadingMark, before a module's name, is the mark that it is being loaded: where it is there at the start, that was in vain.
@@ -70,7 +62,7 @@ func parseNeeds(text string) map[string]string {
 }
 
 // parseParams adds the parameters of modules that are on the kernel's command line to those of options: MODULE.PARAMETER=VALUE,
-// where VALUE may be quoted and has blanks then (Documentation/admin-guide/kernel-parameters.rst).
+// where VALUE may be quoted.
 func parseParams(options, cmdline string) map[string]string {
 	params := map[string]string{
 		// keyboards whose own drivers are not in the image are keyboards all the same (drivers/hid/hid-generic.c, Linux 6.12)
@@ -84,11 +76,7 @@ func parseParams(options, cmdline string) map[string]string {
 		module, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 		add(module, text)
 	}
-	quoted := false
-	for _, word := range strings.FieldsFunc(cmdline, func(r rune) bool {
-		quoted = quoted != (r == '"')
-		return !quoted && unicode.IsSpace(r)
-	}) {
+	for _, word := range config.KernelParams(cmdline) {
 		key, value, valued := strings.Cut(word, "=")
 		module, param, ok := strings.Cut(key, ".")
 		if !ok || strings.HasPrefix(key, `"`) {
@@ -122,7 +110,7 @@ func loadListed(root string) error {
 	}
 	l := loader{
 		needs:  parseNeeds(read(filepath.Join(dir, "modules.dep"))),
-		params: parseParams(read(filepath.Join(root, optionsFile)), read(filepath.Join(root, "proc/cmdline"))),
+		params: parseParams(read(filepath.Join(root, config.OptionsFile)), read(filepath.Join(root, "proc/cmdline"))),
 		seen:   map[string]bool{}, probe: markedProbe(run),
 	}
 	// where that driver is built in
@@ -130,7 +118,7 @@ func loadListed(root string) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, err)
 	}
-	for _, name := range strings.Fields(read(filepath.Join(root, modulesFile))) {
+	for _, name := range strings.Fields(read(filepath.Join(root, config.ModulesFile))) {
 		if err := l.load(name); err != nil && essential(name) {
 			errs = append(errs, fmt.Errorf("load module %s: %w", name, err))
 		}

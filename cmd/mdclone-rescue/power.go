@@ -1,20 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"mdclone/pkg/boot"
 	"mdclone/pkg/clone"
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
-
-// stopAtMost bounds how long an array that is in use is waited for.
-const stopAtMost = 10 * time.Second
 
 // powerTool is reboot or poweroff: it stops the arrays first, and does not go on while one is in use, but with -f.
 func powerTool(name string) func(s streams, args []string) error {
@@ -24,14 +22,14 @@ func powerTool(name string) func(s streams, args []string) error {
 		if len(args) > 0 && !force {
 			return usage(name + " [-f]")
 		}
-		unix.Sync()
-		if err := stopArrays(s); err != nil {
+		fmt.Fprintln(s.out, "stopping the arrays ...")
+		err := boot.Answered("sync", func() error { unix.Sync(); return nil })
+		if err = errors.Join(err, stopArrays(s)); err != nil {
 			if !force {
 				return fmt.Errorf("%w (what uses it is to be ended first; %s -f does not care)", err, name)
 			}
 			fmt.Fprintf(s.err, "%s: %v\n", name, err)
 		}
-		unix.Sync()
 		return unix.Reboot(command)
 	}
 }
@@ -71,11 +69,5 @@ func stopArray(a md.Array) error {
 	if state.SyncAction != "" && state.SyncAction != "idle" {
 		return fmt.Errorf("%s is being synced or compared (%s)", a.Path(), state.SyncAction)
 	}
-	for end := time.Now().Add(stopAtMost); ; {
-		err := a.Stop()
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
-			return err
-		}
-		time.Sleep(50 * time.Millisecond) // the last close is not announced
-	}
+	return boot.StopArray(context.Background(), a)
 }

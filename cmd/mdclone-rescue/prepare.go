@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"mdclone/pkg/boot"
+	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
@@ -13,7 +14,7 @@ import (
 func prepare(_ streams, _ []string) error {
 	log := onConsoles()
 	b := boot.New(log)
-	b.Self = program
+	b.Self = "/" + config.RescueProgram
 	for _, part := range []string{loadName, gatherName} {
 		_, err := b.Apart(context.Background(), part)
 		log.Fail(err)

@@ -23,18 +23,27 @@ import (
 // tool is one of the program's names.
 type tool func(s streams, args []string) error
 
-// tools are all of them.
+// Parts of the start that are processes of their own.
+const (
+	prepareName = "prepare"
+	loadName    = "load"
+	gatherName  = "gather"
+	menuName    = "menu"
+)
+
+// parts are the names that are not typed.
+func parts() map[string]tool {
+	return map[string]tool{prepareName: prepare, loadName: loadAtStart, gatherName: gatherAtStart, menuName: showMenu}
+}
+
+// tools are the names that are.
 func tools() map[string]tool {
 	return map[string]tool{
-		prepareName: prepare,
-		loadName:    loadAtStart,
-		gatherName:  gatherAtStart,
-		menuName:    showMenu,
-		"assemble":  assemble,
-		"help":      help,
-		"sh":        shell,
-		"reboot":    powerTool("reboot"),
-		"poweroff":  powerTool("poweroff"),
+		"assemble": assemble,
+		"help":     help,
+		"sh":       shell,
+		"reboot":   powerTool("reboot"),
+		"poweroff": powerTool("poweroff"),
 
 		"cat":   uroot(cat.New),
 		"chmod": uroot(chmod.New),
@@ -81,17 +90,11 @@ func usage(text string) error { return report.Fail(report.Usage, "usage", "usage
 
 // help lists the tools.
 func help(s streams, _ []string) error {
-	var names []string
-	for _, name := range slices.Sorted(maps.Keys(tools())) {
-		if name != prepareName && name != loadName && name != gatherName {
-			names = append(names, name)
-		}
-	}
 	_, err := fmt.Fprintf(s.out, `mdclone-early backup --offline     the clone is made; --verify full compares all of it
 mdclone-early status, check, ...   see mdclone-early --help
 assemble                           once more, when disks were plugged in since: from the machine's own disks, never a clone
 mdadm                              what is typed is done: --assemble --scan takes a clone in, past all checks
 tools: %s
-`, strings.Join(names, " "))
+`, strings.Join(slices.Sorted(maps.Keys(tools())), " "))
 	return err
 }

@@ -171,11 +171,30 @@ func TestTerminals(t *testing.T) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(path, "active"), []byte("tty0 ttyS0\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(path, "active"), []byte("tty1 tty0 ttyS0\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(terminals(root), " "); got != "/dev/tty1 /dev/ttyS0" {
 		t.Errorf("terminals() = %q", got)
+	}
+}
+
+func TestDue(t *testing.T) {
+	t.Parallel()
+	ttys := []string{"/dev/tty1", "/dev/ttyS0"}
+	for _, test := range []struct {
+		menus map[string]int
+		ended map[int]bool
+		want  string
+	}{
+		{nil, nil, "/dev/tty1 /dev/ttyS0"},
+		{map[string]int{"/dev/tty1": 7}, nil, "/dev/ttyS0"}, // none could be started on the other
+		{map[string]int{"/dev/tty1": 7, "/dev/ttyS0": 8}, map[int]bool{6: true}, ""},
+		{map[string]int{"/dev/tty1": 7, "/dev/ttyS0": 8}, map[int]bool{7: true}, "/dev/tty1"},
+	} {
+		if got := strings.Join(due(ttys, test.menus, test.ended), " "); got != test.want {
+			t.Errorf("due(%v, %v) = %q; want %q", test.menus, test.ended, got, test.want)
+		}
 	}
 }
 

@@ -36,6 +36,8 @@ type Facts struct {
 	Holds bool // this is a stage that may hold clones, though it may not wait
 	Held  bool // nothing on the array has been started, as the udev rule holds it
 	Late  bool // the primaries were waited for long enough
+	// Settled says that udev has finished with all devices that it knew of.
+	Settled bool
 	Never bool // the clone alone is never started
 }
 
@@ -46,6 +48,7 @@ type Action int
 const (
 	Nothing  Action = iota // it runs, or is no business of ours, or mdadm starts it by itself
 	Wait                   // for primaries
+	Settle                 // let udev finish: its rule is about to take an own disk that is here into the array
 	Start                  // from the primaries, all of which are there
 	Degraded               // from the primaries that are there
 	Lift                   // from Clone: guard and claim are lifted for it alone
@@ -57,7 +60,7 @@ const (
 
 // String names the action.
 func (a Action) String() string {
-	return [...]string{"nothing", "wait", "start", "degraded", "lift", "tell", "retake", "restart", "stop"}[a]
+	return [...]string{"nothing", "wait", "settle", "start", "degraded", "lift", "tell", "retake", "restart", "stop"}[a]
 }
 
 // Decision is what to do with one array now.
@@ -93,6 +96,8 @@ func Decide(f Facts) Decision {
 	case v.complete && v.listed && v.good != nil && !v.ahead && !f.Dead:
 		// without a clone in its list mdadm starts it by itself, and two starters would race
 		d.Do, d.Why = Start, "all its own disks are here; its absent clone is listed, as the array ended with it attached"
+	case f.Waits && f.Late && v.here && !v.complete && v.good != nil && !v.ahead && !f.Dead && len(f.Stopped) == 0 && !f.Settled:
+		d.Do, d.Why = Settle, "all its own disks are here, but not all in it yet"
 	case f.Waits && f.Late:
 		d.late(v, f)
 	case v.here && !v.listed && v.good != nil && !v.ahead && f.State == "" && !f.Held: // nobody assembles it in this initramfs

@@ -43,7 +43,7 @@ func TestDecide(t *testing.T) {
 	stale, attached := on("c", 50, "012"), on("c", 100, "012") //
 	diverged := on("c", 400, "--2")                            //
 	// beside the stage that waits, in time
-	const start, late, never, holds, held = "start stage", "late", "never", "start stage, holds", "held"
+	const start, late, never, holds, held, settled = "start stage", "late", "never", "start stage, holds", "held", "settled, late"
 	for name, test := range map[string]struct {
 		drives  []Drive
 		in      string // kernel names of the members of the kernel's array
@@ -104,6 +104,9 @@ func TestDecide(t *testing.T) {
 		"a primary never came, stale":               {drives: []Drive{p, stale}, in: "p", when: late, want: Degraded, claim: "c"},
 		"a primary never came, diverged":            {drives: []Drive{p, diverged}, in: "p", when: late, want: Degraded, claim: "c"},
 		"a primary that mdadm refused":              {drives: []Drive{p, stale}, when: late, want: Nothing, claim: "c"},
+		"late, udev has not taken one yet":          {drives: []Drive{p, q, stale}, in: "p", when: late, want: Settle, claim: "c"},
+		"late, udev has taken none yet":             {drives: []Drive{p, q, stale}, when: late, want: Settle, claim: "c"},
+		"late, udev does not take one":              {drives: []Drive{p, q, stale}, in: "p", when: settled, want: Degraded, claim: "c"},
 		"a primary missing, never":                  {drives: []Drive{p, stale}, in: "p", when: never, want: Nothing, claim: "c"},
 		"not assembled here":                        {drives: []Drive{p, q, stale}, want: Nothing, claim: "c"},
 		"not assembled here, diverged":              {drives: []Drive{p, q, diverged}, want: Nothing, claim: "c"},
@@ -251,6 +254,7 @@ func TestDecide(t *testing.T) {
 	} {
 		f := Facts{State: test.state, In: map[string]bool{}, Lifted: map[md.UUID]bool{}, Waits: !strings.HasPrefix(test.when, start), Holds: test.when == holds}
 		f.Late, f.Never, f.Held = strings.HasSuffix(test.when, late), strings.HasSuffix(test.when, never), strings.HasPrefix(test.when, held)
+		f.Settled = test.when == settled
 		f.Conf = config.Array{Name: "root", Clones: []md.UUID{{3}, {4}}[:max(test.clones, 1)]}
 		f.Drives = test.drives
 		for _, n := range test.in {

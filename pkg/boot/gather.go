@@ -208,7 +208,7 @@ func (b *Boot) assemble(ctx context.Context, conf config.Array, found []md.Found
 		return e
 	case !running(f.State):
 		return errors.Join(fmt.Errorf("mdadm --assemble %s: the array does not run: %s", path, said), err)
-	case f.State != "read-auto":
+	case f.State != readAuto:
 		b.Log.Warnf("%s is %s, not read-only until the first write", array.Path(), f.State)
 	}
 	for _, m := range members {

@@ -172,7 +172,7 @@ func (b *Boot) retake(ctx context.Context, f Facts, array md.Array, d Decision) 
 
 // stopUnlifted stops an array that runs from its clone, and holds that before the next mdadm looks.
 func (b *Boot) stopUnlifted(ctx context.Context, f Facts, array md.Array, d Decision) error {
-	if err := stop(ctx, array); err != nil {
+	if err := StopArray(ctx, array); err != nil {
 		b.busy[f.Conf.UUID] = true
 		return errors.Join(err, b.motd("THIS MACHINE RUNS FROM ITS CLONE: array %s could not be stopped, and %s.\nSee: mdclone-early status\n",
 			f.Conf.Name, d.Why))

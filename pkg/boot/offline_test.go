@@ -62,6 +62,7 @@ func TestParameters(t *testing.T) {
 		{"mdclone=off", params{off: true, cloneWait: time.Minute}, false},
 		{"mdclone=off mdclone=backup", params{backup: true, cloneWait: time.Minute}, false}, // as udev's rules read it
 		{"mdclone=backup mdclone", params{backup: true, cloneWait: time.Minute}, false},
+		{"x=\"a mdclone=off mdclone=backup\"", params{cloneWait: time.Minute}, false},
 		{"mdclone=\"backup\"", params{backup: true, cloneWait: time.Minute}, false},
 		{"mdclone=backup mdclone.clone-wait=0", params{backup: true}, false},
 		{"mdclone.clone-wait=3601 mdclone.verify=full", params{cloneWait: time.Minute, verify: config.VerifyFull}, true},

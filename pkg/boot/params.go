@@ -54,7 +54,7 @@ func readParams(root string) (params, error) {
 	}
 	var errs []error
 	again, chosen := "", false
-	for _, word := range strings.Fields(string(text)) {
+	for _, word := range config.KernelParams(string(text)) {
 		key, value, ok := strings.Cut(word, "=")
 		if !ok {
 			continue

@@ -29,7 +29,7 @@ func (b *Boot) stopFor(ctx context.Context, f Facts, array md.Array, members map
 			b.failed(err) // as where /run is full: then it must not happen
 		}
 	}
-	return stop(ctx, array)
+	return StopArray(ctx, array)
 }
 
 // stopLeft stops what is left of an array that does not run.

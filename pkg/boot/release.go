@@ -65,7 +65,7 @@ func (b *Boot) release(ctx context.Context) error {
 // and what is on the array cannot be mounted before.
 func (b *Boot) writable(ctx context.Context) error {
 	// a cycle writes down what it is about to change
-	if noted, err := filepath.Glob(b.file("tunables-*.json")); err != nil || len(noted) == 0 {
+	if noted, err := filepath.Glob(b.file(config.TunablesPrefix + "*.json")); err != nil || len(noted) == 0 {
 		return err
 	}
 	arrays, err := md.Arrays(b.FS)

@@ -14,20 +14,32 @@ import (
 	"mdclone/pkg/md"
 )
 
-// step looks at all configured arrays once and does what is to be done. pending tells whether waiting makes sense.
+// step looks at all configured arrays and does what is to be done. pending tells whether waiting makes sense.
 func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err error) {
+	pending, unsettled, err := b.stepOnce(ctx, waits, late, false)
+	if unsettled { // no longer under the lock, which udev's programs take
+		var e error
+		err = errors.Join(err, b.settle(ctx))
+		pending, _, e = b.stepOnce(ctx, waits, late, true)
+		err = errors.Join(err, e)
+	}
+	return pending, err
+}
+
+// stepOnce looks once; settled says that udev has finished, unsettled that it has to, and that another look is due then.
+func (b *Boot) stepOnce(ctx context.Context, waits, late, settled bool) (pending, unsettled bool, err error) {
 	confs := b.confs()
 	if len(confs) == 0 {
-		return false, nil
+		return false, false, nil
 	}
 	unlock, err := b.lock()
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer unlock()
 	found, unreadable, err := b.scanner().Scan()
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	unheard := b.unheard(unreadable)
 	if unheard != "" {
@@ -41,6 +53,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			continue
 		}
 		f.Waits, f.Holds, f.Held = waits, b.claims(), (b.holds(conf) || b.quicker(f)) && !b.busy[conf.UUID]
+		f.Settled = settled
 		if err := b.timing(&f, late); err != nil {
 			errs = append(errs, err)
 		}
@@ -48,6 +61,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 		if unheard != "" {
 			d = d.onlyClaims(f)
 		}
+		unsettled = unsettled || d.Do == Settle
 		pending = pending || d.Do == Wait || d.Do == Stop || unheard != ""
 		if err := b.carryOut(ctx, f, array, d); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", conf.Name, err))
@@ -61,7 +75,7 @@ func (b *Boot) step(ctx context.Context, waits, late bool) (pending bool, err er
 			}
 		}
 	}
-	return pending, errors.Join(errs...)
+	return pending, unsettled, errors.Join(errs...)
 }
 
 // silentMark, before a disk's name, is the mark that init-premount has waited for it in vain.
@@ -185,33 +199,34 @@ func start(a md.Array) error {
 // passesAtMost is how long an error of a disk that passes, as while a link is reset, keeps an array from being started.
 const passesAtMost = 5 * time.Second
 
-// answersAtMost bounds a change of an array's state: whoever holds md's lock on it may wait for a disk.
+// answersAtMost bounds what waits in the kernel: whoever holds md's lock on an array may wait for a disk.
 const answersAtMost = 30 * time.Second
 
 // setState writes an array's state.
 func setState(a md.Array, state string) error {
-	return answered(func() error { return a.Write(state, "array_state") })
+	return Answered(a.Name+": "+state, func() error { return a.Write(state, "array_state") })
 }
 
-// answered is what do returns, if it does in time.
-func answered(do func() error) error {
+// Answered is what do returns, if it does so in 30 s; else do is left behind, as nothing ends what waits for a disk in the kernel,
+// and the error names it.
+func Answered(name string, do func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- do() }()
 	select {
 	case err := <-done:
 		return err
 	case <-time.After(answersAtMost):
-		return fmt.Errorf("md did not answer for %s", answersAtMost)
+		return fmt.Errorf("%s: no answer for %s", name, answersAtMost)
 	}
 }
 
-// closedAtMost is how long udev's programs, which look at what is on an array, are waited for.
+// closedAtMost is how long an array that is in use is waited for: udev's programs look at what is on it.
 const closedAtMost = 10 * time.Second
 
-// stop stops an array that nobody uses.
-func stop(ctx context.Context, a md.Array) error {
+// StopArray stops an array that nobody uses.
+func StopArray(ctx context.Context, a md.Array) error {
 	for end := time.Now().Add(closedAtMost); ; {
-		err := answered(a.Stop)
+		err := Answered("stop "+a.Path(), a.Stop)
 		if !errors.Is(err, unix.EBUSY) || ctx.Err() != nil || time.Now().After(end) {
 			return err
 		}

@@ -361,7 +361,7 @@ func (s *session) hurry() {
 	wanted := []tunable{{Attr: "sync_speed_max", Set: syncSpeedMax}, {Attr: "sync_speed_min", Set: syncSpeedMin}}
 	if !s.offline && !s.env.EarlyBoot() { // where nothing would remember it after a power cut
 		// never below 1: it is stored in whole seconds, and an array with 0 does not start
-		wanted = append(wanted, tunable{Attr: "bitmap/time_base", Set: "1"})
+		wanted = append(wanted, tunable{Attr: timeBaseAttr, Set: "1"})
 	}
 	if s.restorer == nil {
 		var err error

@@ -65,7 +65,7 @@ func (e *Env) VarDir() string {
 func (e *Env) handedOver() string { return filepath.Join(e.Root, config.HandoverDir) }
 
 // lasting is what was there at the last boot, if a boot loader puts it into an initramfs.
-func (e *Env) lasting() string { return filepath.Join(e.Root, "var/lib/mdclone") }
+func (e *Env) lasting() string { return filepath.Join(e.Root, config.VarDir) }
 
 // EarlyBoot tells whether the root directory is our initramfs: the hook leaves a mark in it.
 func (e *Env) EarlyBoot() bool { return exists(filepath.Join(e.Root, config.EarlyMark)) }

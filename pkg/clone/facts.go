@@ -13,7 +13,7 @@ type Facts struct {
 	ArrayName string   // kernel name
 	ArrayUUID md.UUID
 	Queue     limits.Queue // of the array
-	Holders   []limits.Holder
+	Holders   []limits.Device
 	InUse     bool // something is stacked on the array, mounts it or has it open exclusively
 
 	// Primaries are the in-sync members that are no recorded clone, the freshest first; none if there is none.

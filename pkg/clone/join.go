@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -333,7 +332,7 @@ func (s *session) takeBack() error {
 
 // keepSuper saves the drive's superblock, which the join overwrites, for takeBack and for a person.
 func (s *session) keepSuper() error {
-	name := "superblock-" + strings.ReplaceAll(s.drive.Member.Super.Device.String(), ":", "")
+	name := "superblock-" + s.drive.Member.Super.Device.Hex()
 	dir := s.env.VarDir() // a power cut in the spare window leaves nothing else
 	if s.env.EarlyBoot() {
 		dir = s.env.RunDir()

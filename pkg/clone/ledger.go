@@ -9,7 +9,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,11 +66,8 @@ func (e *Env) stay(a md.Array, name string) (string, error) {
 // ledgerDamaged is the reason of an entry that cannot be read as one.
 const ledgerDamaged = "ledger-damaged"
 
-// ledgerDir is in VarDir.
-const ledgerDir = "ledger"
-
 func (e *Env) entryPath(u md.UUID) string {
-	return filepath.Join(e.VarDir(), ledgerDir, strings.ReplaceAll(u.String(), ":", "")+".json")
+	return filepath.Join(e.VarDir(), config.LedgerDir, u.Hex()+".json")
 }
 
 // entry reads a clone's entry; nil without one.
@@ -116,7 +112,7 @@ func decodeEntry(text []byte, u md.UUID) (*Entry, error) {
 // mayRecord makes sure, before anything is changed, that the ledger can be written.
 func (e *Env) mayRecord() error {
 	// as large as all that a run writes, with what a file system takes for itself
-	return e.mayWrite("no-ledger", filepath.Join(e.VarDir(), ledgerDir), 64<<10)
+	return e.mayWrite("no-ledger", filepath.Join(e.VarDir(), config.LedgerDir), 64<<10)
 }
 
 // mayConfigure is mayRecord for the configuration.

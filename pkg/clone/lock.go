@@ -44,7 +44,7 @@ func (e *Env) lockBriefly(array md.UUID) (unlock func(), ok bool, err error) {
 	return func() { unlockFile(f) }, f != nil, err
 }
 
-func lockOf(array md.UUID) string { return "lock-" + strings.ReplaceAll(array.String(), ":", "") }
+func lockOf(array md.UUID) string { return "lock-" + array.Hex() }
 
 // lockFile locks a file in RunDir, which nobody else but root can open, and empties it. Where another process has it, there is
 // no file, and owner is what that has written to it.

@@ -1,6 +1,9 @@
 package clone
 
-import "mdclone/pkg/md"
+import (
+	"mdclone/pkg/config"
+	"mdclone/pkg/md"
+)
 
 // The rules on drives that may join after something was put right: one that ran alone, and one whose join was cut.
 
@@ -84,7 +87,7 @@ func noSlotOfItsOwn(f Facts) (Verdict, bool) {
 		return cut("which slot was its own is not known")
 	}
 	v := Verdict{
-		State: Interrupted, Admit: true, Verify: "changed", CopyBytes: f.unionBytes(), Mend: MendJoin, Slot: slot,
+		State: Interrupted, Admit: true, Verify: config.VerifyChanged, CopyBytes: f.unionBytes(), Mend: MendJoin, Slot: slot,
 	}
 	v.say("join-cut", "its last join was cut before the kernel gave it its slot %d; it gets that back", slot)
 	v.askVerify(f)

@@ -29,14 +29,11 @@ func (t *Target) Pin(kb uint64) (limits.PinResult, PinOutcome, error) {
 		return limits.PinResult{}, "", t.absent
 	}
 	if kb == 0 {
-		kb = t.pinnedKB(t.Conf.MaxSectorsKB)
-	}
-	if kb == config.MaxSectorsAuto {
 		stack, err := limits.ReadStack(t.Array)
 		if err != nil {
 			return limits.PinResult{}, "", err
 		}
-		kb = stack.Auto(t.Conf.CloneMaxSectorsKB)
+		kb = t.wantedKB(stack)
 	}
 	r, err := limits.Pin(t.Array, kb)
 	if err != nil {
@@ -74,10 +71,27 @@ func (t *Target) pinnedKB(otherwise uint64) uint64 {
 	return kb
 }
 
+// wantedKB is what the array is to be held at: what was typed, else what is configured, else what all can take.
+func (t *Target) wantedKB(stack limits.Stack) uint64 {
+	if kb := t.pinnedKB(t.Conf.MaxSectorsKB); kb != config.MaxSectorsAuto {
+		return kb
+	}
+	return stack.Auto(t.Conf.CloneMaxSectorsKB)
+}
+
 // Findings says what holds the array's limits down after a pin, and which device above it does not know of it.
 func (t *Target) Findings(r limits.PinResult) ([]report.Reason, error) {
 	stack, err := limits.ReadStack(t.Array)
-	return append(lowered(r), findings(stack, t.Conf)...), err
+	return append(lowered(r), t.findings(stack)...), err
+}
+
+// findings explains the array's limits with what they are to be.
+func (t *Target) findings(stack limits.Stack) []report.Reason {
+	out := []report.Reason{}
+	for _, f := range stack.Explain(t.wantedKB(stack), t.Conf.CloneMaxSectorsKB) {
+		out = append(out, report.Reason{Code: f.Code, Text: f.Text})
+	}
+	return out
 }
 
 // lowered says that a pin is not at what was asked for.

@@ -291,7 +291,7 @@ func (s *session) arrayWrites() (uint64, error) {
 // timeBase is the bitmap daemon's tick.
 func (s *session) timeBase() time.Duration {
 	const byDefault = 5 * time.Second
-	text, err := s.Array.Read("bitmap/time_base")
+	text, err := s.Array.Read(timeBaseAttr)
 	if err != nil {
 		return byDefault
 	}

@@ -47,7 +47,7 @@ type ArrayStatus struct {
 
 // LimitStatus is max_sectors_kb of the array and of what is on it, in KiB.
 type LimitStatus struct {
-	Pinned  uint64            `json:"pinned_max_sectors_kb"` // what the configuration asks for; 0 for none
+	Pinned  uint64            `json:"pinned_max_sectors_kb"` // what was typed, else what is configured; 0 for none
 	Now     uint64            `json:"max_sectors_kb"`
 	Holders map[string]uint64 `json:"holders"`
 	// Queue, Members and Above are all limits that are watched: the array's, each member's, each holder's.
@@ -276,21 +276,8 @@ func (t *Target) limitStatus(l *LimitStatus) error {
 	for _, h := range stack.Holders {
 		l.Holders[h.Name], l.Above[h.Name] = h.Queue.MaxSectorsKB, h.Queue
 	}
-	l.Findings = findings(stack, t.Conf)
+	l.Findings = t.findings(stack)
 	return nil
-}
-
-// findings explains an array's limits with what is configured for it.
-func findings(stack limits.Stack, conf config.Array) []report.Reason {
-	pinned := conf.MaxSectorsKB
-	if pinned == config.MaxSectorsAuto {
-		pinned = stack.Auto(conf.CloneMaxSectorsKB)
-	}
-	out := []report.Reason{}
-	for _, f := range stack.Explain(pinned, conf.CloneMaxSectorsKB) {
-		out = append(out, report.Reason{Code: f.Code, Text: f.Text})
-	}
-	return out
 }
 
 // byLink finds an array's UUID as udev links it, for a user who cannot read the disks.

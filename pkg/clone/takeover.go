@@ -21,7 +21,7 @@ func (e *Env) TakeOver() error {
 	if e.EarlyBoot() {
 		from = e.lasting()
 	}
-	names, err := filepath.Glob(filepath.Join(from, ledgerDir, "*.json"))
+	names, err := filepath.Glob(filepath.Join(from, config.LedgerDir, "*.json"))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 )
 
@@ -31,7 +32,7 @@ type tunables struct {
 }
 
 func (e *Env) tunablesPaths(u md.UUID) []string {
-	name := "tunables-" + strings.ReplaceAll(u.String(), ":", "") + ".json"
+	name := config.TunablesPrefix + u.Hex() + ".json"
 	return []string{filepath.Join(e.VarDir(), name), filepath.Join(e.RunDir(), name)}
 }
 
@@ -205,7 +206,7 @@ func sameSetting(text, set string) bool {
 func (e *Env) Restore() error {
 	var files []string
 	for _, dir := range []string{e.VarDir(), e.RunDir()} {
-		found, err := filepath.Glob(filepath.Join(dir, "tunables-*.json"))
+		found, err := filepath.Glob(filepath.Join(dir, config.TunablesPrefix+"*.json"))
 		if err != nil {
 			return err
 		}

@@ -227,9 +227,9 @@ func tooSmallRequests(f Facts) (Verdict, bool) {
 	fix := fmt.Sprintf("mdclone-early pin %s --max-sectors-kb %d now, and \"max-sectors-kb = %d\" in /etc/mdclone for every boot",
 		f.ArrayName, kb, kb)
 	for _, h := range f.Holders {
-		if h.MaxSectorsKB > kb {
+		if h.Queue.MaxSectorsKB > kb {
 			return refuse(Unsuitable, "holder-limit", "%s takes requests of %d KiB at most, %s on the array sends up to %d",
-				f.DriveName, kb, h.Name, h.MaxSectorsKB).hint("%s; then reload %s, or reboot", fix, h.Name), true
+				f.DriveName, kb, h.Name, h.Queue.MaxSectorsKB).hint("%s; then reload %s, or reboot", fix, h.Name), true
 		}
 	}
 	if f.InUse && f.Queue.MaxSectorsKB > kb {

@@ -121,7 +121,7 @@ func TestJudge(t *testing.T) {
 		{"just large enough", func(f *Facts) { f.DriveBytes = (2048 + 20480) * 512 }, Stale, true, "", config.VerifyChanged, 2 * mib},
 		{"small requests under a holder", func(f *Facts) {
 			f.DriveQueue.MaxSectorsKB, f.Queue.MaxSectorsKB = 128, 128
-			f.Holders = []limits.Holder{{Name: "dm-0", MaxSectorsKB: 512}}
+			f.Holders = []limits.Device{{Name: "dm-0", Queue: limits.Queue{MaxSectorsKB: 512}}}
 		}, Unsuitable, false, "holder-limit", "", 10 * mib},
 		{"small requests under a mount", func(f *Facts) { f.DriveQueue.MaxSectorsKB, f.InUse = 128, true }, Unsuitable, false, "array-limit", "", 10 * mib},
 		{"small requests, nothing on the array", func(f *Facts) { f.DriveQueue.MaxSectorsKB = 128 }, Stale, true, "", config.VerifyChanged, 2 * mib},

@@ -28,24 +28,6 @@ import (
 	"mdclone/pkg/md"
 )
 
-// Dir is where the configuration lives, below the root directory of the machine.
-const Dir = "etc/mdclone"
-
-// EarlyMark is the file, below the root, that tells a program that it runs in an initramfs with mdclone: the hook makes it.
-const EarlyMark = Dir + "/initramfs"
-
-// RunDir is where is kept what must not survive a reboot, below the root; it is handed from the initramfs to the real root.
-const RunDir = "run/mdclone"
-
-// HandoverDir is where an initramfs keeps what the real root is to take over into its /var/lib/mdclone, below the root.
-const HandoverDir = RunDir + "/var"
-
-// ChoiceFile is what a boot loader brings into an initramfs about the choice of that boot, below the root.
-const ChoiceFile = "var/lib/mdclone/choice.json"
-
-// HistoryFile has one line of JSON for each account, in /var/lib/mdclone and in HandoverDir.
-const HistoryFile = "history.jsonl"
-
 // MaxSectorsAuto stands for "max-sectors-kb = auto": the smallest limit among the members and the recorded clones.
 const MaxSectorsAuto = 0
 

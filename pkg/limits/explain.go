@@ -10,12 +10,6 @@ import (
 	"mdclone/pkg/sysfs"
 )
 
-// Device is a block device with its limits.
-type Device struct {
-	Name  string
-	Queue Queue
-}
-
 // Stack is an array with what is below and above it.
 type Stack struct {
 	Array   Device
@@ -52,21 +46,8 @@ func ReadStack(a md.Array) (Stack, error) {
 			s.Members = append(s.Members, Device{m.Name, q})
 		}
 	}
-	above, err := Above(a.FS, a.Name)
-	if err != nil {
-		return s, err
-	}
-	for _, n := range above {
-		if !a.FS.Exists("class/block", n, "queue") {
-			continue
-		}
-		q, err := Read(a.FS, n)
-		if err != nil {
-			return s, err
-		}
-		s.Holders = append(s.Holders, Device{n, q})
-	}
-	return s, nil
+	s.Holders, err = Holders(a.FS, a.Name)
+	return s, err
 }
 
 // maxSectors is the one limit that can be written, and so raised again.

@@ -82,28 +82,28 @@ func directlyAbove(f sysfs.FS, name string) ([]string, error) {
 	return up, nil
 }
 
-// Holder is a device on the array with the limit it was made with.
-type Holder struct {
-	Name         string
-	MaxSectorsKB uint64
+// Device is a block device with its limits.
+type Device struct {
+	Name  string
+	Queue Queue
 }
 
-// Holders reads the limit of each device above name that has a queue of its own.
-func Holders(f sysfs.FS, name string) ([]Holder, error) {
+// Holders reads the limits of each device above name that has a queue of its own.
+func Holders(f sysfs.FS, name string) ([]Device, error) {
 	above, err := Above(f, name)
 	if err != nil {
 		return nil, err
 	}
-	var out []Holder
+	var out []Device
 	for _, n := range above {
 		if !f.Exists("class/block", n, "queue") {
 			continue
 		}
-		kb, err := f.Uint("class/block", n, "queue/max_sectors_kb")
+		q, err := Read(f, n)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Holder{Name: n, MaxSectorsKB: kb})
+		out = append(out, Device{n, q})
 	}
 	return out, nil
 }
@@ -112,7 +112,7 @@ func Holders(f sysfs.FS, name string) ([]Holder, error) {
 type PinResult struct {
 	Wanted, Before, After uint64   // KiB
 	Members               uint64   // KiB: the most that all members take
-	Late                  []Holder // devices above with a larger limit than the array's: they were made before the pin
+	Late                  []Device // those above above with a larger limit than the array's: they were made before the pin
 }
 
 // ErrNotActive says that an array cannot be pinned yet: 6.12 forgets a value written before the start.
@@ -151,8 +151,8 @@ func Pin(a md.Array, wanted uint64) (PinResult, error) {
 		}
 	}
 	for _, h := range stack.Holders {
-		if kb := h.Queue.MaxSectorsKB; kb > r.After {
-			r.Late = append(r.Late, Holder{h.Name, kb})
+		if h.Queue.MaxSectorsKB > r.After {
+			r.Late = append(r.Late, h)
 		}
 	}
 	return r, nil

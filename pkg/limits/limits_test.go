@@ -98,7 +98,8 @@ func TestPin(t *testing.T) {
 	if got, err = Pin(a, 256); err != nil {
 		t.Fatal(err)
 	}
-	want := PinResult{Wanted: 256, Before: 999, After: 256, Members: 512, Late: []Holder{{"dm-0", 1280}}}
+	dm0 := Device{"dm-0", Queue{MaxSectorsKB: 1280, MaxHWSectorsKB: 2048, LogicalBlock: 512, MaxSegments: 128, MaxSegmentSize: 65536}}
+	want := PinResult{Wanted: 256, Before: 999, After: 256, Members: 512, Late: []Device{dm0}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Pin(256) (-want +got):\n%s", diff)
 	}

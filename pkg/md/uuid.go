@@ -25,15 +25,18 @@ func ParseUUID(s string) (UUID, error) {
 
 // String is mdadm's spelling, "8e5c6b62:12345678:9abcdef0:12345678".
 func (u UUID) String() string {
-	h := hex.EncodeToString(u[:])
+	h := u.Hex()
 	return h[:8] + ":" + h[8:16] + ":" + h[16:24] + ":" + h[24:]
 }
 
 // Dashed is the spelling of blkid and udev (ID_FS_UUID, ID_FS_UUID_SUB).
 func (u UUID) Dashed() string {
-	h := hex.EncodeToString(u[:])
+	h := u.Hex()
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
+
+// Hex is the digits alone, for a file's name.
+func (u UUID) Hex() string { return hex.EncodeToString(u[:]) }
 
 // IsZero tells whether u is unset.
 func (u UUID) IsZero() bool { return u == UUID{} }
