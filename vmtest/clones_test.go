@@ -40,7 +40,7 @@ func TestTwoClones(t *testing.T) {
 		r := newRig(t, suite, 5)
 		r.adopted()
 		r.account(0, "backup", "--keep") // a new one is adopted while all others are in
-		r.early(0, "adopt", "data", "/dev/vdd")
+		r.adoptedTwice(t)
 		if got := r.early(0, "detach"); strings.Count(got.Stdout, "safe to unplug") != 1 {
 			t.Errorf("detach of two clones says %q; want once that it is safe to unplug", got.Stdout)
 		}
@@ -65,6 +65,9 @@ func TestTwoClones(t *testing.T) {
 		}
 		r.equal()
 
+		if suite == suites[1] || soaking() {
+			t.Run("made offline, and somebody writes as soon as that is possible", func(t *testing.T) { r.at(t).bothOffline(t) })
+		}
 		both := r.accounts(0, "backup")
 		if len(both) != 2 || both[0].Clone == both[1].Clone || both[0].MismatchedSectors+both[1].MismatchedSectors != 0 || both[0].Attached || both[1].Attached {
 			t.Errorf("backup of both: %+v; want two accounts, both out", both)
@@ -260,4 +263,39 @@ func TestReplacedIntoItsSlot(t *testing.T) {
 		r.account(0, "backup")
 		r.equal()
 	})
+}
+
+// adoptedTwice: the first copy of the second clone is interrupted, which leaves its slot empty.
+func (r *rig) adoptedTwice(t *testing.T) {
+	r.throttle("vdd", 4*mib)
+	p := r.start("adopt", "data", "/dev/vdd")
+	r.sh(`until [ "$(action)" = recover ] && grep -qx 3 $M/dev-vdd/slot; do :; done`)
+	if err := p.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(p, 130)
+	r.throttle("vdd", 0)
+	r.early(0, "adopt", "data", "/dev/vdd")
+}
+
+// bothOffline: somebody writes whenever that is possible, and nothing from the comparison on before the last of them is out.
+func (r *rig) bothOffline(t *testing.T) {
+	r.write("/dev/md0", 2, 40)
+	r.Must("mkfifo", "/run/never")
+	writer, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", `while [ ! -e /run/enough ]; do
+			dd if=/dev/urandom of=/dev/md0 bs=4k count=1 seek=5000 oflag=direct conv=notrunc status=none 2>/dev/null
+			read -r state </sys/block/md0/md/array_state; [ $state = readonly ] || read -t 0.3 <>/run/never; done`}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range r.accounts(0, "backup", "--offline") {
+		if !got.Offline || got.Attached {
+			t.Errorf("backup --offline: %+v; want it out, made offline", got)
+		}
+	}
+	r.Must("touch", "/run/enough")
+	if _, err := writer.Wait(r.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.same("vdc", "vdd")
 }

@@ -85,6 +85,18 @@ func TestOffline(t *testing.T) {
 			r.account(0, "backup") // nothing is doubted any more
 			r.equal()
 		})
+		t.Run("waited for, while others work on the array", func(t *testing.T) {
+			r := r.at(t)
+			r.Unplugged(r.disks[2].Serial)
+			p := r.start("backup", "--wait", "1h")
+			if err := p.AwaitStderr(r.Context(), "waiting up to"); err != nil {
+				t.Fatal(err)
+			}
+			r.account(4, "detach")
+			r.Plugged(r.disks[2])
+			r.ended(p, 0)
+			r.equal()
+		})
 		t.Run("nothing to copy", func(t *testing.T) {
 			if got := r.at(t).account(0, "backup"); got.DirtyBytes > 2*mib {
 				t.Errorf("dirty bytes right after a backup: %d; want the canary's chunk at most", got.DirtyBytes)

@@ -5,6 +5,7 @@ package vmtest
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"mdclone/pkg/clone"
@@ -104,6 +105,18 @@ func (r *rig) primaryFails(t *testing.T) {
 	if code(t, got, "primary-failed"); !got.Attached {
 		t.Errorf("backup: %+v; want the clone to stay", got)
 	}
+	code(t, r.account(3, "backup"), "stands-in")
+	r.limits(r.disks[2].Serial, 4*mib, 0)
+	p = r.start("verify")
+	r.sh(`until [ "$(action)" = check ] && grep -q / $M/sync_completed; do :; done`)
+	if err := p.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.ended(p, 130); !got.Attached {
+		t.Errorf("verify, interrupted: %+v; want the clone to stay", got)
+	}
+	r.limits(r.disks[2].Serial, 0, 0)
+	r.sh("grep -q in_sync $M/dev-vdc/state")
 	r.account(0, "detach")
 	r.same("vdb", "vdc")
 	r.sh("mdadm /dev/md0 --remove /dev/vda 2>/dev/null")

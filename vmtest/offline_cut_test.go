@@ -10,6 +10,7 @@ import (
 
 	"mdclone/pkg/clone"
 	"mdclone/pkg/md"
+	"mdclone/pkg/report"
 	"mdclone/vmtest/vm"
 )
 
@@ -49,7 +50,7 @@ func TestOfflineBootIsCut(t *testing.T) {
 		if got, data := r.slots(), strings.TrimSpace(r.File(vm.Generation)); got != "01-" || data != "current" {
 			t.Errorf("after the power cut the array is %s, its data %q; want 01-, current", got, data)
 		}
-		r.outcome(t, offlineCase{why: "spent"})
+		r.outcome(t, offlineCase{code: report.Failed, why: "unfinished"})
 		text, err := json.Marshal(before)
 		if err != nil {
 			t.Fatal(err)

@@ -23,6 +23,7 @@ type phase struct {
 	rate int
 	// before is what comes before it; 60 MiB are written where it is nil.
 	before func(r *rig)
+	stays  bool     // an interrupt leaves the clone in
 	late   bool     // an interrupt comes too late to be heeded: the run does what is left, and is done
 	again  []string // what finishes it; backup where it is nil
 	mode   string   // of that; incremental where it is ""
@@ -98,6 +99,7 @@ var (
 	verifying = phase{
 		name: "verify", argv: []string{"verify"}, in: []string{"at sync_action check"},
 		before: func(r *rig) { r.early(0, "attach") },
+		stays:  true,
 	}
 	resting = phase{
 		name: "comparing, read-only", argv: []string{"backup", "--offline"}, in: []string{"at array_state readonly"},
@@ -275,8 +277,8 @@ func (r *rig) signalled(p phase, signal syscall.Signal) {
 	if p.late {
 		want = 0
 	}
-	if got := r.ended(run, want); got.Attached {
-		r.t.Errorf("after %v: %+v; want the clone out", signal, got)
+	if got := r.ended(run, want); got.Attached != p.stays {
+		r.t.Errorf("after %v: %+v; want the clone in: %v", signal, got, p.stays)
 	}
 	r.tunables()
 	r.alive()

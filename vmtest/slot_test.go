@@ -4,6 +4,7 @@ package vmtest
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"mdclone/pkg/clone"
@@ -101,5 +102,25 @@ func (r *rig) besideSpare(t *testing.T) {
 	r.sh("grep -qx 2 $M/dev-vdc/slot; grep -q in_sync $M/dev-vdc/state; grep -q none $M/dev-vdd/slot; mdadm /dev/md0 --remove /dev/vdd 2>/dev/null")
 	r.account(0, "detach")
 	r.same("vda", "vdc")
+
+	r.write("/dev/md0", 24, 30)
+	p := r.copying(t)
+	signal := func(which syscall.Signal) {
+		t.Helper()
+		if err := p.Signal(which); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP) // mdadm freezes the sync for a moment, which would end the run
+	r.sh("mdadm /dev/md0 --add /dev/vdd 2>/dev/null; grep -q none $M/dev-vdd/slot")
+	signal(syscall.SIGINT)
+	signal(syscall.SIGCONT)
+	r.throttle("vdc", 0)
+	got := r.ended(p, 1)
+	if code(t, got, "interrupted"); !got.Attached {
+		t.Errorf("interrupted beside a spare: %+v; want the clone in", got)
+	}
+	r.sh("grep -qx 2 $M/dev-vdc/slot; mdadm /dev/md0 --remove /dev/vdd 2>/dev/null")
+	r.account(0, "detach")
 	r.taken("vda")
 }

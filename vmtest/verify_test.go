@@ -4,9 +4,13 @@ package vmtest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"mdclone/pkg/report"
+	"mdclone/vmtest/vm"
 )
 
 // TestVerify: a clone that differs is told from one that does not, and can be made equal.
@@ -62,6 +66,7 @@ func clonesThatDiffer(t *testing.T, a *attackable) {
 	t.Run("the repair is ended", func(t *testing.T) { a.again(t).repairEnded(t) })
 	t.Run("the run is killed", func(t *testing.T) { a.again(t).killedWhenFound(t) })
 	t.Run("the comparison is interrupted", func(t *testing.T) { a.again(t).interruptedWhenFound(t) })
+	t.Run("the array is written all the while", func(t *testing.T) { a.again(t).differsUnderWrites(t) })
 }
 
 // repairEnded: the repair has not come to the place that differs.
@@ -107,7 +112,7 @@ func (r *rig) mayNotLeave(t *testing.T) {
 	}
 }
 
-// interruptedWhenFound: the clone is taken out as after any interrupt, and its next comparison is of everything.
+// interruptedWhenFound: the clone stays in, as nobody has asked for it to leave, and its next comparison is of everything.
 func (r *rig) interruptedWhenFound(t *testing.T) {
 	r.account(0, "attach")
 	r.spoil("vdc", 5)
@@ -117,8 +122,8 @@ func (r *rig) interruptedWhenFound(t *testing.T) {
 	if err := p.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.ended(p, 130); got.Attached {
-		t.Errorf("after an interrupt: %+v; want the clone out", got)
+	if got := r.ended(p, 130); !got.Attached {
+		t.Errorf("after an interrupt: %+v; want the clone in", got)
 	}
 	r.limits(r.disks[2].Serial, 0, 0)
 	r.tunables()
@@ -126,6 +131,37 @@ func (r *rig) interruptedWhenFound(t *testing.T) {
 	if code(t, got, "mismatch"); got.MismatchedSectors < 128 || got.VerifiedBytes < 50*mib {
 		t.Errorf("the next backup: %+v; want all compared, and that it differs", got)
 	}
+	r.account(0, "verify", "--repair")
+	r.taken("vda")
+}
+
+// differsUnderWrites: no look falls into a moment without writes, which are elsewhere. The clone leaves doubted.
+func (r *rig) differsUnderWrites(t *testing.T) {
+	r.holder()
+	var writer *vm.Process
+	p := settling
+	p.before = func(r *rig) { r.write(r.top, 8, 48) }
+	run := r.reached(p, func(*vm.Process) {
+		r.spoil("vdc", 50) // what was copied
+		var err error
+		writer, err = r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", `echo writing
+			while [ ! -e /run/enough ]; do dd if=/dev/urandom of=/dev/mapper/data bs=4k count=500 oflag=direct conv=notrunc status=none; done`}})
+		if err == nil {
+			err = writer.AwaitStdout(r.Context(), "writing")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	got := r.ended(run, 0)
+	r.Must("touch", "/run/enough")
+	if _, err := writer.Wait(r.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(got.Reasons, func(why report.Reason) bool { return why.Code == "doubted" }) {
+		t.Errorf("backup: %+v; want it to say that the clone is doubted", got)
+	}
+	code(t, r.account(5, "backup"), "mismatch")
 	r.account(0, "verify", "--repair")
 	r.taken("vda")
 }

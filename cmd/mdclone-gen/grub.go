@@ -74,6 +74,26 @@ func hasEntry(menu string) bool {
 	})
 }
 
+// otherDefault is what GRUB's menu boots by default where that is not its first entry, of which ours is made; "" where it is. saved is
+// what GRUB's environment remembers as the default.
+func otherDefault(menu, saved string) string {
+	first, now := []string{"", "0"}, ""
+	for line := range strings.Lines(menu) {
+		line = strings.TrimSpace(line)
+		if value, ok := strings.CutPrefix(line, "set default="); ok && !strings.Contains(value, nextEntry) {
+			now = strings.ReplaceAll(strings.Trim(value, `"'`), "${saved_entry}", saved)
+		}
+		if entry, ok := strings.CutPrefix(line, "menuentry "); ok && len(first) == 2 {
+			words := strings.Split(entry, "'") // 'TITLE' ... $menuentry_id_option 'ID' {
+			first = append(first, words[min(1, len(words)-1)], words[max(0, len(words)-2)])
+		}
+	}
+	if slices.Contains(first, now) {
+		return ""
+	}
+	return now
+}
+
 // usesGrub tells whether grub-mkconfig's scripts are in the machine.
 func (m machine) usesGrub() bool {
 	info, err := os.Stat(m.path(grubScripts))
@@ -128,6 +148,29 @@ func (a *app) grubEnv(m machine) (map[string]string, error) {
 	return parseEnv(list), nil
 }
 
+// sameKernel says where our entry starts another kernel than the machine does, and refuses that where GRUB would start it again and
+// again until the system runs: it may not.
+func (a *app) sameKernel(m machine, saved, kept string) error {
+	menu, err := os.ReadFile(m.path(grubMenu))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // needEntry makes it
+	}
+	if err != nil {
+		return err
+	}
+	other := otherDefault(string(menu), saved)
+	switch {
+	case other == "":
+		return nil
+	case kept == "":
+		a.log.Warnf("GRUB's menu boots %q by default; the clone is made with the kernel of its first entry", other)
+		return nil
+	}
+	return report.Fail(report.Refused, "other-default", "GRUB's menu boots %q by default, the clone would be made with the kernel of its first "+
+		"entry, and GRUB cannot forget that choice (%s): were that kernel no good, it would be started again and again", other, kept).
+		Hint("choose %q by hand in GRUB's menu, once, or make the first entry the default", entryID)
+}
+
 // chooseGrub makes our entry the next one that GRUB boots, and returns why GRUB itself cannot forget that, "" if it can.
 func (a *app) chooseGrub(m machine, until int64) (kept string, err error) {
 	env, err := a.grubEnv(m)
@@ -140,6 +183,9 @@ func (a *app) chooseGrub(m machine, until int64) (kept string, err error) {
 	var told *boot.Choice // what tells where GRUB boots this again
 	if kept = a.grubKeeps(m); kept != "" {
 		told = a.chosen(m, until)
+	}
+	if err := a.sameKernel(m, env["saved_entry"], kept); err != nil {
+		return "", err
 	}
 	if err := m.writeState(told); err != nil {
 		return "", err

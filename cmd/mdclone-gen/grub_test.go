@@ -228,3 +228,23 @@ func TestUndoBootNotMounted(t *testing.T) {
 		})
 	}
 }
+
+func TestOtherDefault(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ value, saved, want string }{
+		{"0", "", ""},
+		{"${saved_entry}", "", ""},
+		{"${saved_entry}", "gnulinux-simple-7", ""},
+		{"${saved_entry}", "1>2", "1>2"},
+		{"Debian GNU/Linux", "", ""},
+		{"gnulinux-advanced-7>gnulinux-6.1.0-1-advanced-7", "", "gnulinux-advanced-7>gnulinux-6.1.0-1-advanced-7"},
+		{"2", "", "2"},
+	} {
+		menu := "if [ \"${next_entry}\" ] ; then\n   set default=\"${next_entry}\"\nelse\n   set default=\"" + c.value + "\"\nfi\n" +
+			"menuentry 'Debian GNU/Linux' --class debian $menuentry_id_option 'gnulinux-simple-7' {\n\tlinux /vmlinuz\n}\n" +
+			"submenu 'Advanced options' $menuentry_id_option 'gnulinux-advanced-7' {\n\tmenuentry 'old' $menuentry_id_option 'x' {\n}\n}\n"
+		if got := otherDefault(menu, c.saved); got != c.want {
+			t.Errorf("otherDefault(%q, saved %q) = %q; want %q", c.value, c.saved, got, c.want)
+		}
+	}
+}

@@ -96,6 +96,9 @@ func (a *app) bootImages(m machine, named []string) ([]bootImage, error) {
 	if len(named) > 0 {
 		return found, nil
 	}
+	if err := a.needMounted(m); err != nil {
+		return nil, err
+	}
 	images, skipped, err := m.images()
 	if err != nil {
 		return nil, err

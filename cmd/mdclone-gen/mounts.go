@@ -46,6 +46,16 @@ func (a *app) needBoot(m machine) error {
 		Hint("mount it, then run the same command again")
 }
 
+// needMounted is needBoot of a machine whose boot images are looked at. Another one than the running may be a tree that was never mounted.
+func (a *app) needMounted(m machine) error {
+	err := a.needBoot(m)
+	if err != nil && m.root != "/" {
+		a.log.Warnf("%v", err)
+		return nil
+	}
+	return err
+}
+
 // mountinfo is what is mounted where, "" where that cannot be known, as in a bare chroot.
 func mountinfo() string {
 	text, err := os.ReadFile("/proc/self/mountinfo")

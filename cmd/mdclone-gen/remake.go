@@ -25,6 +25,9 @@ func postUpdateFolders() []string {
 // update-initramfs is not in all its packages. A kernel without modules here is another system's, with which /boot is shared.
 // check tells what keeps an image from taking the place of the one that is there.
 func (a *app) updateImages(m machine, g generator, check func(image bootImage) imageReport) error {
+	if err := a.needMounted(m); err != nil {
+		return err
+	}
 	a.log.Infof("making the boot images anew, which takes a while (%s)", g)
 	start := time.Now()
 	kernels, err := m.kernels()

@@ -116,6 +116,9 @@ func ownPrograms() []string { return []string{earlyPath, genPath, rescuePath} }
 
 // needImages looks for what is to be made anew: with /boot not mounted nothing would be, and mdclone would stay in all of it.
 func (c *uninstallCommand) needImages(m machine) error {
+	if err := c.app.needMounted(m); err != nil {
+		return err
+	}
 	images, _, err := m.images()
 	if err == nil && len(images) == 0 {
 		var entries []bootImage

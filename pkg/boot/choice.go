@@ -78,8 +78,11 @@ func single(drives []Drive, u md.UUID) *Drive {
 	return &drives[i]
 }
 
-// spent is the reason of a clone that is not made again.
-const spent = "spent"
+// The reasons of a clone that is not made again; of one that is unfinished the next backup copies the rest.
+const (
+	spent      = "spent"
+	unfinished = "unfinished"
+)
 
 // spent says why a clone that was chosen then is not made now, by the superblocks of array and clone; "" if it is. Those that
 // are no part of one history are not judged here: what is wrong with such a clone is said by whoever is asked to make it.
@@ -118,8 +121,11 @@ func (c Choice) sift(confs []config.Array, found []md.Found) sifting {
 		for _, u := range conf.Clones {
 			clone := single(v.clones, u)
 			if why := c.spent(conf, v.freshest, clone); why != "" {
-				text := fmt.Sprintf("the clone of %s at %s %s", conf.Name, md.NodePath(clone.Name), why)
-				out.spent = append(out.spent, report.Reason{Code: spent, Text: text})
+				r := report.Reason{Code: spent, Text: fmt.Sprintf("the clone of %s at %s %s", conf.Name, md.NodePath(clone.Name), why)}
+				if clone.Super.Recovering() {
+					r.Code, r.Text = unfinished, r.Text+"; it is not finished, and no clone yet"
+				}
+				out.spent = append(out.spent, r)
 				continue
 			}
 			is := func(d Drive) bool { return d.Super.Device == u }

@@ -15,6 +15,7 @@ import (
 // consoles are all the consoles of the machine: what is written to them is shown on each, and on each a person may end a
 // wait. Whatever is wrong with one of them must not hold the boot up.
 type consoles struct {
+	root string
 	mu   sync.Mutex // a backup that outlives its wait still writes
 	open []*console
 	keys <-chan struct{} // Enter at the splash screen
@@ -31,7 +32,7 @@ func openConsoles(root string) *consoles {
 	if text, err := os.ReadFile(filepath.Join(root, "sys/class/tty/console/active")); err == nil && len(bytes.TrimSpace(text)) > 0 {
 		names = string(text)
 	}
-	cs := &consoles{}
+	cs := &consoles{root: root}
 	for _, name := range strings.Fields(names) {
 		path := filepath.Join(root, "dev", name)
 		fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -54,6 +55,10 @@ func (cs *consoles) entered() bool {
 	select {
 	case _, typed = <-cs.keys:
 	default:
+	}
+	// what is typed now is a passphrase (systemd-ask-password(1))
+	if asked, _ := filepath.Glob(filepath.Join(cs.root, "run/systemd/ask-password/ask.*")); len(asked) > 0 {
+		return typed
 	}
 	for _, c := range cs.open {
 		var buf [256]byte

@@ -38,7 +38,7 @@ type Facts struct {
 	Late  bool // the primaries were waited for long enough
 	// Settled says that udev has finished with all devices that it knew of.
 	Settled bool
-	Never bool // the clone alone is never started
+	Never   bool // the clone alone is never started
 }
 
 // Action is what to do with an array.

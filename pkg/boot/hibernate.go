@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,9 +35,14 @@ func asleep(page []byte) bool {
 	return false
 }
 
+// neverAsleep tells whether a device by that name holds no swap area that outlasts the machine, or one that is another's.
+func neverAsleep(name string) bool {
+	return slices.ContainsFunc([]string{"ram", "zram", "sr", "fd", "loop"}, func(kind string) bool { return strings.HasPrefix(name, kind) })
+}
+
 // sleeper is the first device that can be seen with an image of a sleeping system, or "". Such a system goes on with the
-// array as it had it in memory: whatever is written to the array before that destroys it. md.ErrSilent is the error where none is
-// seen and a disk does not answer, which may have one.
+// array as it had it in memory: whatever is written to the array before that destroys it. What is on an array is looked at
+// once the machine runs only. md.ErrSilent is the error where none is seen and a disk does not answer, which may have one.
 func (b *Boot) sleeper() (device string, err error) {
 	var silent error
 	names, err := b.FS.List("class/block")
@@ -44,12 +50,8 @@ func (b *Boot) sleeper() (device string, err error) {
 		return "", err
 	}
 	for _, name := range names {
-		for _, prefix := range []string{"md", "dm-", "ram", "zram", "sr", "fd", "loop"} {
-			if strings.HasPrefix(name, prefix) {
-				name = ""
-			}
-		}
-		if name == "" {
+		stacked := strings.HasPrefix(name, "md") || strings.HasPrefix(name, "dm-")
+		if stacked && b.stage != Report || neverAsleep(name) {
 			continue
 		}
 		if !b.scanner().Answers(name) {

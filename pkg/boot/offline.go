@@ -80,7 +80,7 @@ func (b *Boot) cycle(ctx context.Context, events *sysfs.Uevents, con *consoles) 
 	}
 	todo, o, ok := b.awaitClones(ctx, confs, events, con)
 	if !ok {
-		o.Reasons = append(o.Reasons, todo.spent...)
+		o.passOver(todo.spent)
 		return o
 	}
 	err = b.dropAll() // what holds the clone so that nothing else takes it would be in the way
@@ -220,7 +220,7 @@ func (b *Boot) supervise(ctx context.Context, con *consoles, todo sifting) outco
 			if cause != nil && o.Code != report.Done {
 				o.Reasons = append([]report.Reason{{Code: "ended", Text: cause.Error()}}, o.Reasons...)
 			}
-			o.Reasons = append(o.Reasons, todo.spent...)
+			o.passOver(todo.spent)
 			return o
 		case <-time.After(lookAgain): // the consoles and the disks do not announce anything
 		}

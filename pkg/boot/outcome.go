@@ -72,6 +72,15 @@ func accounted(code report.Code, account []byte) outcome {
 	return outcome{Result: code.Result(), Code: code, Reasons: a.Reasons, Account: account}
 }
 
+// passOver adds why clones were not made again.
+func (o *outcome) passOver(reasons []report.Reason) {
+	o.Reasons = append(o.Reasons, reasons...)
+	isCut := func(r report.Reason) bool { return r.Code == unfinished }
+	if o.Code == report.Done && slices.ContainsFunc(reasons, isCut) {
+		o.Result, o.Code = report.Failed.Result(), report.Failed
+	}
+}
+
 // accounts are empty without an account.
 func (o outcome) accounts() []one {
 	var a accounts
@@ -97,7 +106,7 @@ func (o outcome) text() string {
 	}
 	text, because := "", strings.Join(reasons, "; ")
 	switch {
-	case o.Code == report.Done && len(made) > 0 && !slices.ContainsFunc(o.Reasons, func(r report.Reason) bool { return r.Code == spent }):
+	case o.Code == report.Done && len(made) > 0 && !slices.ContainsFunc(o.Reasons, func(r report.Reason) bool { return r.Code == spent || r.Code == unfinished }):
 		text = "the clone was made before anything was started"
 	case len(made) > 0:
 		text = "the clone of " + strings.Join(made, ", ") + " was made before anything was started, the rest was not (" + o.Result +
@@ -176,17 +185,31 @@ func appendTo(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
+// tellUnguarded says that nothing of this was there in the initramfs. Nobody else can: the boot loader may have started another image
+// than the one in /boot, or another generator has made them since.
+func (b *Boot) tellUnguarded(w io.Writer) error {
+	what := ""
+	switch {
+	case exists(b.file(premount)):
+		return nil
+	case b.params.backup:
+		what = "no clone was made before the boot"
+	case slices.ContainsFunc(b.confs(), func(c config.Array) bool { return len(c.Clones) > 0 }):
+		what = "nothing guarded this boot against a clone that was plugged in"
+	default:
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "<4>%s: the boot image that was started has no mdclone in it, or it was not run there; mdclone-gen verify "+
+		"tells what is in the images, mdclone-gen install puts it into them\n", what)
+	return err
+}
+
 // tell is the stage Report: what came of the cycle, once, for the journal.
 func (b *Boot) tell(w io.Writer) error {
 	text, err := os.ReadFile(b.file(outcomeFile))
 	switch {
-	case errors.Is(err, os.ErrNotExist) && b.params.backup && !exists(b.file(premount)):
-		// nobody else can say so: the boot loader may have started another image than the one in /boot
-		_, err = fmt.Fprintln(w, "<4>no clone was made before the boot: the boot image that was started has no mdclone in it, "+
-			"or it was not run there; mdclone-gen verify tells what is in the images")
-		return err
 	case errors.Is(err, os.ErrNotExist):
-		return nil
+		return b.tellUnguarded(w)
 	case err != nil:
 		return err
 	}
@@ -204,5 +227,10 @@ func (b *Boot) tell(w io.Writer) error {
 	}
 	// the journal takes the level from a line's beginning (sd-daemon(3))
 	_, err = fmt.Fprintf(w, "%s<%d>%s\n", log, level, report.Printable(o.text()))
+	if device, e := b.sleeper(); e == nil && device != "" { // it was not resumed, and swapon, which ends that, may never come
+		_, e = fmt.Fprintf(w, "<3>a system sleeps on %s (hibernation) since before this boot: resumed later it would destroy what was written "+
+			"since; end that with swapon %[1]s, or mkswap %[1]s\n", device)
+		err = errors.Join(err, e)
+	}
 	return errors.Join(err, os.Rename(b.file(outcomeFile), b.file("reported-"+outcomeFile)))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ type adoption struct {
 	opts   AdoptOptions
 	facts  Facts
 	called string // name of the configuration
+	seq    string // names the disk that was examined, see Env.diskSeq
 	added  bool   // the drive was given to the array by this run
 }
 
@@ -256,10 +258,14 @@ func (a *adoption) wipe() error {
 	if err != nil {
 		return err
 	}
-	// it is held now: is it still the drive that was looked at?
-	m, err := md.ReadMember(d, d.Size())
-	if now, then := rawOf(m), rawOf(a.drive.Member); uint64(d.Size()) != a.facts.DriveBytes || !bytes.Equal(now, then) {
-		return errors.Join(report.Fail(report.Failed, "other-drive", "%s is another drive now", a.drive.Name), err, d.Close())
+	// it is held now: is it still the drive that was looked at, and is that as it was?
+	m, _ := md.ReadMember(d, d.Size()) // mostly it is none
+	err = a.sameDisk()
+	if now, then := rawOf(m), rawOf(a.drive.Member); err == nil && (uint64(d.Size()) != a.facts.DriveBytes || !bytes.Equal(now, then)) {
+		err = anotherDrive(a.drive.Name)
+	}
+	if err != nil {
+		return errors.Join(err, d.Close())
 	}
 	zero := md.AlignedBuffer(int(min(1<<20, d.Size()) &^ 4095))
 	err = errors.Join(d.WriteAligned(zero, 0), d.WriteAligned(zero, (d.Size()-int64(len(zero)))&^4095))
@@ -267,6 +273,29 @@ func (a *adoption) wipe() error {
 		err = errors.Join(err, fmt.Errorf("read the partition table of %s again: %w", a.drive.Path, e))
 	}
 	return errors.Join(err, d.Close())
+}
+
+// sameDisk is an error where the drive's name is another disk's than when it was examined.
+func (a *adoption) sameDisk() error {
+	now, err := a.env.diskSeq(a.drive.Name)
+	if err == nil && now != a.seq {
+		err = anotherDrive(a.drive.Name)
+	}
+	return err
+}
+
+func anotherDrive(name string) error {
+	return report.Fail(report.Failed, "other-drive", "%s is another drive now", name)
+}
+
+// diskSeq names a disk for as long as the machine runs: its kernel name may be another one's later
+// (Documentation/ABI/stable/sysfs-block, diskseq); "" where the kernel knows none, before 5.15.
+func (e *Env) diskSeq(name string) (string, error) {
+	text, err := e.FS.Read("class/block", e.FS.DiskOf(name), "diskseq")
+	if errors.Is(err, fs.ErrNotExist) && e.FS.Exists("class/block", name) {
+		return "", nil
+	}
+	return text, err
 }
 
 func rawOf(m *md.Member) []byte {
@@ -280,6 +309,9 @@ func rawOf(m *md.Member) []byte {
 // mdadm 4.2 writes the role of a spare as faulty. mdadm gives it a log of bad blocks (its --add knows no way without), so
 // each cycle looks into that.
 func (a *adoption) add(ctx context.Context) error {
+	if err := a.sameDisk(); err != nil {
+		return err
+	}
 	if err := a.mdadm(ctx, "--manage", a.Array.Path(), "--add", a.drive.Path); err != nil {
 		return err
 	}

@@ -91,6 +91,12 @@ func (c *crew) settle(ctx context.Context) {
 	c.each((*session).agree)
 }
 
+// takeOut detaches all clones before it leaves any canary, which makes a read-only array writable.
+func (c *crew) takeOut() {
+	c.each((*session).leave)
+	c.each((*session).watchSlot)
+}
+
 // comeToRest settles for all, led by the first clone. One whose drive fails meanwhile is no reason for the others to end.
 func (c *crew) comeToRest(ctx context.Context) (*session, rest, error) {
 	for {

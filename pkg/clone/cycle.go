@@ -24,11 +24,12 @@ func (t *Target) Backup(ctx context.Context, opts Options) ([]*Result, error) {
 	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
 		if !opts.Keep {
 			c.each((*session).comesBack)
+			c.each((*session).standsIn)
 		}
 		c.bringIn(ctx)
 		c.settle(ctx)
 		if !opts.Keep {
-			c.each((*session).takeOut)
+			c.takeOut()
 		}
 		c.each((*session).wasOffline)
 	})
@@ -36,6 +37,7 @@ func (t *Target) Backup(ctx context.Context, opts Options) ([]*Result, error) {
 
 // Attach is the first half: the clones are in sync and stay in.
 func (t *Target) Attach(ctx context.Context, opts Options) ([]*Result, error) {
+	opts.Keep = true
 	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
 		c.bringIn(ctx)
 		c.each(func(s *session) error { return s.compareCopied(ctx, s.copied, false) })
@@ -50,12 +52,13 @@ func (t *Target) Detach(ctx context.Context, opts Options) ([]*Result, error) {
 		c.each((*session).comesBack)
 		c.bringIn(ctx)
 		c.settle(ctx)
-		c.each((*session).takeOut)
+		c.takeOut()
 	})
 }
 
 // Verify compares clones that are in the array with it: all of them or, with opts.Verify, what is marked changed.
 func (t *Target) Verify(ctx context.Context, opts Options) ([]*Result, error) {
+	opts.Keep = true
 	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
 		c.each((*session).mustBeIn)
 		c.bringIn(ctx)
@@ -132,6 +135,22 @@ func (s *session) comesBack() error {
 	return nil
 }
 
+// standsIn refuses to take a clone out that was attached in the place of an own disk which is missing: only detach says so.
+func (s *session) standsIn() error {
+	state, err := s.Array.State()
+	if err != nil {
+		return err
+	}
+	if m, in := state.Member(s.drive.Name); !in || !m.InSync() {
+		return nil
+	}
+	if _, away := s.otherClones(s.drive.Member.Super.Device); len(state.EmptySlots()) > away {
+		return report.Fail(report.Refused, "stands-in", "%s lacks a disk of its own: %s stays in, in its place", s.Array.Name, s.drive.Name).
+			Hint("replace what is missing; mdclone-early detach takes the clone out when you say so")
+	}
+	return nil
+}
+
 // run is what every way through a cycle shares: one process an array, what is changed is put back, an interrupt
 // leaves a safe state, and there is an account of each clone.
 func (t *Target) run(ctx context.Context, opts Options, do func(context.Context, *crew)) ([]*Result, error) {
@@ -139,6 +158,12 @@ func (t *Target) run(ctx context.Context, opts Options, do func(context.Context,
 		return []*Result{t.refusal(t.absent)}, t.absent
 	}
 	start := t.env.Now()
+	if opts.Wait > 0 { // meanwhile others may work on the array
+		if _, err := t.awaitDrives(ctx, opts); err != nil {
+			return []*Result{t.refusal(err)}, err
+		}
+		opts.Wait = 0
+	}
 	unlock, err := t.env.Lock(t.Conf.UUID)
 	if err != nil {
 		return []*Result{t.refusal(err)}, err
@@ -209,7 +234,7 @@ func (s *session) bringIn(ctx context.Context) error {
 		if x, err := s.env.entry(s.drive.Member.Super.Device); err == nil && x != nil {
 			s.before = x.Events // as it left the last time, before it was let in
 		}
-		if m.InSync() { // an interrupt leaves it in: it is no clone before their end
+		if s.keeps = m.InSync() && s.opts.Keep; m.InSync() { // an interrupt leaves it in: it is no clone before their end
 			if err = s.equalPrimaries(ctx); err == nil {
 				err = s.needAlone(ctx)
 			}
@@ -388,9 +413,10 @@ func (s *session) verifyAll(ctx context.Context) error {
 	return err
 }
 
-// takeOut detaches the clone and leaves the canary.
-func (s *session) takeOut() error {
+// leave detaches the clone. Where nobody could write to the array, nobody can yet.
+func (s *session) leave() error {
 	start := s.env.Now()
+	defer func() { s.result.Seconds.Detach += s.since(start) }()
 	if err := s.comesBack(); err != nil { // a spare may have come since
 		return err
 	}
@@ -409,6 +435,13 @@ func (s *session) takeOut() error {
 	s.inside, s.result.Offline = false, s.resting
 	s.keepPinned()
 	s.account()
+	return nil
+}
+
+// watchSlot leaves the canary of a clone that is out.
+func (s *session) watchSlot() error {
+	start := s.env.Now()
+	defer func() { s.result.Seconds.Detach += s.since(start) }()
 	if err := s.thaw(); err != nil { // a read-only array takes no canary
 		return err
 	}
@@ -416,7 +449,6 @@ func (s *session) takeOut() error {
 		s.verdict.Reasons = append(s.verdict.Reasons, report.Reason{Code: doubted, Text: differed})
 	}
 	err := s.leaveCanary(true)
-	s.result.Seconds.Detach = s.since(start)
 	if err == nil && !s.result.Offline {
 		s.env.Log.Infof("%s was in use: the clone is what a power cut at that moment would have left", s.Array.Name)
 	}

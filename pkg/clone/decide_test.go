@@ -301,6 +301,33 @@ func TestFailedBehind(t *testing.T) {
 	}
 }
 
+// TestWrittenFromClones: a and b are primaries, c and d clones, by their slots.
+func TestWrittenFromClones(t *testing.T) {
+	for _, test := range []struct {
+		slots string // of a, b, c, d; "-" for one that is not in
+		want  string
+	}{
+		{"012-", ""},
+		{"0-2-", "a"},
+		{"021-", "a"}, // b is written from a
+		{"021", "a"},
+		{"12-0", "a, b"},
+		{"230-", "a, b"},
+		{"03-1", "a"},
+		{"01--", ""},
+	} {
+		state := md.State{RaidDisks: 4}
+		for i, slot := range test.slots {
+			if slot != '-' {
+				state.Members = append(state.Members, md.MemberState{Name: string("abcd"[i]), Slot: int(slot - '0'), Flags: []string{"in_sync"}})
+			}
+		}
+		if got := join(writtenFromClones(state, []string{"a", "b"})); got != test.want {
+			t.Errorf("writtenFromClones(%s) = %q; want %q", test.slots, got, test.want)
+		}
+	}
+}
+
 func TestFirstInSync(t *testing.T) {
 	member := func(name string, slot int, flags ...string) md.MemberState {
 		return md.MemberState{Name: name, Slot: slot, Flags: flags}

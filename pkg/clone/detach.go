@@ -212,7 +212,7 @@ func (s *session) giveUp() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err = errors.Join(err, s.thaw()); err != nil {
+	if err = errors.Join(err, s.thaw(), s.comesBack()); err != nil {
 		return err
 	}
 	if bad := s.sound(); bad != nil {

@@ -24,6 +24,9 @@ func (a *adoption) examine(path string) error {
 	if a.drive, err = a.env.readDrive(path); err != nil {
 		return report.Fail(report.Usage, "no-such-drive", "%w", err)
 	}
+	if a.seq, err = a.env.diskSeq(a.drive.Name); err != nil {
+		return err
+	}
 	if a.facts, err = a.Facts(a.drive); err != nil {
 		return err
 	}
@@ -35,7 +38,7 @@ func (a *adoption) examine(path string) error {
 	if a.drive.Member != nil {
 		a.result.Clone = a.drive.Member.Super.Device
 	}
-	for _, r := range []rule{otherLevel, inactiveArray, noPrimary, suspendedArray, unfitArray, unfitDevice, tooSmallRequests, twoDrives} {
+	for _, r := range []rule{otherLevel, inactiveArray, noPrimary, otherArray, suspendedArray, unfitArray, unfitDevice, tooSmallRequests, twoDrives} {
 		if v, ok := r(f); ok {
 			return refused(v)
 		}
@@ -118,12 +121,13 @@ func (a *adoption) examineSlots() error {
 	switch {
 	case len(empty) == 0:
 		return nil
-	case len(empty) == 1 && empty[0] == a.facts.Array.RaidDisks-1 && a.facts.OtherClones == 0:
+	case len(empty) == 1 && empty[0] == a.facts.Array.RaidDisks-1 && a.facts.AwayClones == 0:
 		a.env.Log.Infof("the last slot of %s, %d, is empty: the clone takes it", a.Array.Name, empty[0])
 		return nil
 	}
 	return report.Fail(report.Refused, "degraded", "%s has the slots %v empty: the new clone could take one that another "+
-		"drive needs", a.Array.Name, empty).Hint("replace what failed, plug in all other clones, then: mdclone-early attach, and adopt")
+		"drive needs", a.Array.Name, empty).Hint("replace what failed, plug in all other clones, then: mdclone-early attach, and adopt; the line of a clone that does "+
+		"not exist any more is to go from /etc/mdclone/%s.conf", a.Conf.Name)
 }
 
 // examineContents refuses a drive that carries anything, unless the user says that it may be overwritten, or it is a

@@ -36,6 +36,7 @@ type Facts struct {
 
 	Recorded    bool   // the drive is a recorded clone of this array, or the user named it and nothing is recorded
 	OtherClones int    // recorded clones besides this one
+	AwayClones  int    // those of them that are not in the array
 	Ledger      *Entry // nil without one
 	Policy      string // a line of mdadm.conf by which mdadm would let the drive in by itself; "" for none
 }

@@ -44,7 +44,7 @@ func (s *session) finish(ctx context.Context, err error) error {
 	why := errors.As(err, &own) && own.Exit != report.Interrupted // it had ended before the interrupt
 	switch {
 	case err == nil:
-	case ctx.Err() != nil && s.inside && !why:
+	case ctx.Err() != nil && s.inside && !why && !s.keeps:
 		if err = s.giveUp(); err == nil {
 			err = interrupted(context.Canceled)
 		} else {

@@ -138,14 +138,13 @@ func (t *Target) factsBesideLedger(f *Facts, d Drive) (damaged, err error) {
 	if f.Policy, err = e.readdPolicy(); err != nil {
 		return nil, err
 	}
-	f.OtherClones = t.otherClones(u)
+	f.OtherClones, f.AwayClones = t.otherClones(u)
 	return damaged, nil
 }
 
-// otherClones counts the recorded clones besides u. One whose first copy was never finished rests on nothing; one whose record
-// is damaged may be there.
-func (t *Target) otherClones(u md.UUID) int {
-	n := 0
+// otherClones counts the recorded clones besides u, and those of them that are not in the array. One whose first copy was never
+// finished rests on nothing; one whose record is damaged may be there.
+func (t *Target) otherClones(u md.UUID) (all, away int) {
 	for _, c := range t.Conf.Clones {
 		if c == u {
 			continue
@@ -154,11 +153,16 @@ func (t *Target) otherClones(u md.UUID) int {
 		if err != nil && !errors.Is(err, fs.ErrPermission) { // what one of them is known by is no matter of another's
 			t.env.Log.Warnf("%v", err)
 		}
-		if x == nil || x.FirstCopy {
-			n++
+		if x != nil && !x.FirstCopy {
+			continue
+		}
+		all++
+		// of two that are copies of each other nobody knows which it is
+		if d, err := t.env.findClone(c); err != nil || d == nil || !t.attached(*d) {
+			away++
 		}
 	}
-	return n
+	return all, away
 }
 
 // twin names another drive with the identity of d; "" if there is none. Of one that is in the array md knows which it is.

@@ -49,6 +49,7 @@ type session struct {
 	moved   bool          // Events Cleared has passed the clone
 	done    config.Verify // what was compared, without a difference
 	inside  bool          // the drive is in the array because of us, or was before
+	keeps   bool          // it was in sync in the array before, and is not to leave
 	resting bool          // nothing can write to the array
 	written uint64        // sectors written to the drive when the session began
 	result  *Result

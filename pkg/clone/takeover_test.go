@@ -145,13 +145,13 @@ func TestTornHistory(t *testing.T) {
 func TestDamagedEntry(t *testing.T) {
 	var log strings.Builder
 	one, damaged := md.UUID{1}, md.UUID{2}
-	e := &Env{Root: t.TempDir(), Log: report.Log{W: &log}}
+	e := &Env{FS: sysfs.At(t.TempDir()), Root: t.TempDir(), Log: report.Log{W: &log}}
 	path := e.entryPath(damaged)
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	target := &Target{env: e, Conf: config.Array{Clones: []md.UUID{one, damaged}}}
-	if got := target.otherClones(one); got != 1 || !strings.Contains(log.String(), damaged.String()) {
-		t.Errorf("otherClones() = %d, says %q; want 1, and whose entry is damaged", got, log.String())
+	if got, away := target.otherClones(one); got != 1 || away != 1 || !strings.Contains(log.String(), damaged.String()) {
+		t.Errorf("otherClones() = %d, %d away, says %q; want 1, away, and whose entry is damaged", got, away, log.String())
 	}
 }

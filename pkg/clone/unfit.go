@@ -119,6 +119,14 @@ func noPrimary(f Facts) (Verdict, bool) {
 	return Verdict{}, false
 }
 
+// otherArray is one that has the name now of the one that was meant.
+func otherArray(f Facts) (Verdict, bool) {
+	if is := f.Primaries[0].Super.Array; is != f.ArrayUUID {
+		return refuse(Foreign, "other-array", "%s is another array now, %s", f.ArrayName, is).hint("run this again"), true
+	}
+	return Verdict{}, false
+}
+
 // suspendedArray is one whose first touch would hang, with nothing to end it.
 func suspendedArray(f Facts) (Verdict, bool) {
 	if f.Array.Suspended {

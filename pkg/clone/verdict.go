@@ -51,7 +51,7 @@ type rule func(Facts) (Verdict, bool)
 // rules in the order in which they are asked: the first verdict counts. The order is part of each rule's meaning: a
 // drive that is no clone is never judged by roles, a diverged one never by its events.
 var rules = []rule{
-	otherLevel, foreignDrive, inactiveArray, unfitMetadata, noPrimary, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, twoDrives, unsettled,
+	otherLevel, foreignDrive, inactiveArray, unfitMetadata, noPrimary, otherArray, suspendedArray, alreadyIn, unfitDevice, otherGeometry, tooSmallRequests, twoDrives, unsettled,
 	slotTaken, aheadOfArray, cutRollback, badBitmap,
 	noSlotOfItsOwn, divergedDrive, outdatedByEvents, firstCopyUnfinished, touchedElsewhere, outdatedByLedger,
 }

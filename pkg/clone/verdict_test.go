@@ -112,6 +112,7 @@ func TestJudge(t *testing.T) {
 		{"mounted", func(f *Facts) { f.Uses = []string{"mounted on /mnt"} }, Unsuitable, false, "in-use", "", 10 * mib},
 		{"4096-byte blocks", func(f *Facts) { f.DriveQueue.LogicalBlock = 4096 }, Unsuitable, false, "logical-block", "", 10 * mib},
 		{"raid-devices changed", func(f *Facts) { f.Drive.Super.RaidDisks = 2 }, Outdated, false, "raid-devices", "", 10 * mib},
+		{"another array has the name", func(f *Facts) { f.ArrayUUID = md.UUID{77}; f.Drive.Super.Array = md.UUID{77} }, Foreign, false, "other-array", "", 10 * mib},
 		{"array shrunk", func(f *Facts) { f.Drive.Super.Size = 40960 }, Unsuitable, false, "size-changed", "", 10 * mib},
 		{"one sector too small", func(f *Facts) { f.DriveBytes = (2048+20480)*512 - 512 }, Unsuitable, false, "too-small", "", 10 * mib},
 		{"copied to a drive that is too small", copiedTo(1), Unsuitable, false, "too-small", "", 10 * mib},

@@ -59,27 +59,51 @@ func (s *session) suspect() error {
 	return s.doubt(differed)
 }
 
-// readLast reads all of the last primary before it is compared with a clone that is doubted, this one or another: what md
-// cannot read in a check it writes anew, 64 KiB around it too, from the lowest slot that it can (drivers/md/raid1.c,
-// process_checks, Linux 6.12).
+// readLast reads all of each primary that md would write anew from a clone, before it is compared with one that is doubted, this or
+// another.
 func (s *session) readLast(ctx context.Context) error {
 	state, err := s.Array.State()
+	if err != nil || !s.doubted {
+		return err
+	}
+	for _, name := range writtenFromClones(state, s.peers) {
+		if err := s.readAll(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writtenFromClones are the primaries that would be: what md cannot read in a check it writes anew, 64 KiB around it too, from the
+// lowest slot that it can read (drivers/md/raid1.c, process_checks, Linux 6.12).
+func writtenFromClones(state md.State, primaries []string) []string {
+	left, _ := whoIsLeft(state, primaries)
+	clones := state.RaidDisks // the lowest slot of one
+	for _, m := range state.Members {
+		if m.InSync() && !slices.Contains(left, m.Name) {
+			clones = min(clones, m.Slot)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(left), func(name string) bool {
+		return slices.ContainsFunc(left, func(other string) bool {
+			m, _ := state.Member(other)
+			return other != name && m.Slot < clones
+		})
+	})
+}
+
+// readAll reads all of a primary.
+func (s *session) readAll(ctx context.Context, name string) error {
+	m, err := md.ReadDevice(md.NodePath(name))
 	if err != nil {
 		return err
 	}
-	if left, _ := whoIsLeft(state, s.peers); len(left) != 1 || !s.doubted {
-		return nil
-	}
-	m, err := s.readPrimary()
-	if err != nil {
-		return err
-	}
-	p, err := openPart(md.NodePath(s.peer), m.Super.DataOffset)
+	p, err := openPart(md.NodePath(name), m.Super.DataOffset)
 	if err != nil {
 		return err
 	}
 	defer p.disk.Close()
-	s.env.Progress.Start("reading all of " + s.peer)
+	s.env.Progress.Start("reading all of " + name)
 	defer s.env.Progress.Done()
 	block, size := md.AlignedBuffer(compareStep), int64(s.bitmap.SyncSize)*512
 	for off := int64(0); off < size; off += compareStep {
@@ -87,9 +111,9 @@ func (s *session) readLast(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if err := p.disk.ReadAligned(block[:min(compareStep, size-off)], p.start+off); err != nil {
-			return report.Fail(report.Failed, "primary-unreadable", "%s, the last of %s, cannot be read everywhere, and md would write over "+
-				"it what %s holds: %w", s.peer, s.Array.Name, s.drive.Name, err).
-				Hint("take the clone out (mdclone-early detach --verify none --clone %s) and copy what can be read of %s", s.drive.Path, s.peer)
+			return report.Fail(report.Failed, "primary-unreadable", "%s of %s cannot be read everywhere, and md would write over "+
+				"it what %s holds: %w", name, s.Array.Name, s.drive.Name, err).
+				Hint("take the clone out (mdclone-early detach --verify none --clone %s) and copy what can be read of %s", s.drive.Path, name)
 		}
 		s.env.Progress.Update(uint64(off), uint64(size), "")
 	}

@@ -200,6 +200,16 @@ func (m *Bitmap) Bytes(c Chunks) uint64 {
 	return total
 }
 
+// Marks tells whether a chunk that holds any of length bytes of the array from off on is marked.
+func (m *Bitmap) Marks(off, length int64) bool {
+	for i := uint64(off) / uint64(m.ChunkBytes); i*uint64(m.ChunkBytes) < uint64(off+length); i++ {
+		if m.Dirty.Has(i) {
+			return true
+		}
+	}
+	return false
+}
+
 // Span is where a range of m's chunks lies in the array: first byte and length.
 func (m *Bitmap) Span(r Range) (offset, length int64) {
 	offset = int64(r.First) * int64(m.ChunkBytes)
