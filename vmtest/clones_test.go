@@ -40,7 +40,7 @@ func TestTwoClones(t *testing.T) {
 		r := newRig(t, suite, 5)
 		r.adopted()
 		r.account(0, "backup", "--keep") // a new one is adopted while all others are in
-		r.adoptedTwice(t)
+		r.early(0, "adopt", "data", "/dev/vdd")
 		if got := r.early(0, "detach"); strings.Count(got.Stdout, "safe to unplug") != 1 {
 			t.Errorf("detach of two clones says %q; want once that it is safe to unplug", got.Stdout)
 		}
@@ -200,7 +200,11 @@ func (r *rig) interruptedWhenOneDiffers(t *testing.T) {
 		t.Fatalf("%v, exit code %d; want 130\n%s", err, ended.Code, ended.Stderr)
 	}
 	r.limits(r.disks[2].Serial, 0, 0)
-	r.ownAlone()
+	for _, c := range r.status().Clones {
+		if c.State != clone.InSync {
+			t.Errorf("after an interrupt: %+v; want it in", c)
+		}
+	}
 	code(t, r.account(5, "backup", "--clone", "/dev/vdd"), "mismatch")
 	r.account(0, "verify", "--repair", "--clone", "/dev/vdd")
 	for _, c := range r.accounts(0, "backup") {
@@ -263,19 +267,6 @@ func TestReplacedIntoItsSlot(t *testing.T) {
 		r.account(0, "backup")
 		r.equal()
 	})
-}
-
-// adoptedTwice: the first copy of the second clone is interrupted, which leaves its slot empty.
-func (r *rig) adoptedTwice(t *testing.T) {
-	r.throttle("vdd", 4*mib)
-	p := r.start("adopt", "data", "/dev/vdd")
-	r.sh(`until [ "$(action)" = recover ] && grep -qx 3 $M/dev-vdd/slot; do :; done`)
-	if err := p.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	r.ended(p, 130)
-	r.throttle("vdd", 0)
-	r.early(0, "adopt", "data", "/dev/vdd")
 }
 
 // bothOffline: somebody writes whenever that is possible, and nothing from the comparison on before the last of them is out.
