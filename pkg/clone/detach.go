@@ -13,6 +13,52 @@ import (
 	"mdclone/pkg/report"
 )
 
+// leave detaches the clone. Where nobody could write to the array, nobody can yet.
+func (s *session) leave() error {
+	start := s.env.Now()
+	defer func() { s.result.Seconds.Detach += s.since(start) }()
+	if err := s.comesBack(); err != nil { // a spare may have come since
+		return err
+	}
+	if err := s.sound(); err != nil { // a block may have gone bad since the copy
+		return err
+	}
+	if m, err := s.Array.Member(s.drive.Name); err != nil || !m.InSync() {
+		return errors.Join(driveFailed(s.drive.Name), err)
+	}
+	if err := s.endCheck(); err != nil { // one that was begun meanwhile
+		return err
+	}
+	if err := s.detach(); err != nil {
+		return err
+	}
+	s.inside, s.result.Offline = false, s.resting
+	s.keepPinned()
+	s.account()
+	return nil
+}
+
+// watchSlot leaves the canary of a clone that is out.
+func (s *session) watchSlot() error {
+	start := s.env.Now()
+	defer func() { s.result.Seconds.Detach += s.since(start) }()
+	if err := s.thaw(); err != nil { // a read-only array takes no canary
+		return err
+	}
+	if s.verdict.WhyVerify == differed { // by --verify none
+		s.verdict.Reasons = append(s.verdict.Reasons, report.Reason{Code: doubted, Text: differed})
+	}
+	err := s.leaveCanary(true)
+	if err == nil && !s.result.Offline {
+		s.env.Log.Infof("%s was in use: the clone is what a power cut at that moment would have left", s.Array.Name)
+	}
+	state, e := s.Array.State()
+	if e == nil {
+		e = failedBehind(s.Array.Name, s.drive.Name, state, s.peers)
+	}
+	return errors.Join(err, e)
+}
+
 // detach takes the clone out in good order: it is looked at once more that it is the clone and not the last good copy,
 // it is failed, removed and flushed, and what the primaries' disks then say is read back.
 func (s *session) detach() error {
