@@ -188,6 +188,7 @@ func (r *rig) cutInRollback(t *testing.T) {
 	r.throttle("vda", 0)
 	r.sh("idle")
 	r.same("vda", "vdc")
-	r.account(0, "backup") // it is a primary again
+	code(t, r.account(3, "backup"), "stands-in") // it is a primary again, and the other one is still to come
+	r.account(0, "detach")
 	r.same("vda", "vdc")
 }

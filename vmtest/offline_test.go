@@ -358,17 +358,26 @@ func (r offline) killed(t *testing.T) {
 	r.enter(t, "exit")
 }
 
-// byHand makes the clone as a person would, while the hold keeps everything off the array.
+// byHand makes the clone as a person would, while the hold keeps everything off the array, also when mdadm cannot say which one
+// it is, as while the array is made read-only.
 func (r offline) byHand(t *testing.T) {
 	r.await(t, "(initramfs)")
-	r.enter(t, "for d in /sys/block/dm-*; do [ ! -e $d ] || echo a ''volume is there; done; echo that is''all")
-	r.await(t, "that isall")
-	if strings.Contains(r.Console(), "a volume is there") {
-		t.Error("there is a volume before the release")
-	}
+	r.enter(t, `m=$(command -v mdadm); mv $m $m.away; udevadm trigger --action=change --sysname-match=md0; udevadm settle; mv $m.away $m`)
+	r.noVolume(t, "the first look")
 	r.enter(t, "mdclone-early backup --offline --verify changed")
 	r.await(t, "safe to unplug")
+	r.noVolume(t, "the second look")
 	r.enter(t, "exit")
+}
+
+// noVolume requires, at a prompt, that there is no volume.
+func (r offline) noVolume(t *testing.T, when string) {
+	t.Helper()
+	r.enter(t, "for d in /sys/block/dm-*; do [ ! -e $d ] || echo a ''volume is there; done; echo end of ''"+when)
+	r.await(t, "end of "+when)
+	if strings.Contains(r.Console(), "a volume is there") {
+		t.Errorf("%s finds a volume before the release", when)
+	}
 }
 
 func (r offline) enter(t *testing.T, line string) {

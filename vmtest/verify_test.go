@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -135,29 +136,37 @@ func (r *rig) interruptedWhenFound(t *testing.T) {
 	r.taken("vda")
 }
 
-// differsUnderWrites: no look falls into a moment without writes, which are elsewhere. The clone leaves doubted.
+// differsUnderWrites: no look falls into a moment without writes, which are elsewhere, and of which a slow disk always has some to
+// do. The clone leaves doubted.
 func (r *rig) differsUnderWrites(t *testing.T) {
 	r.holder()
-	var writer *vm.Process
 	p := settling
 	p.before = func(r *rig) { r.write(r.top, 8, 48) }
+	enough := func() {}
+	defer func() { enough() }()
 	run := r.reached(p, func(*vm.Process) {
 		r.spoil("vdc", 50) // what was copied
-		var err error
-		writer, err = r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", `echo writing
-			while [ ! -e /run/enough ]; do dd if=/dev/urandom of=/dev/mapper/data bs=4k count=500 oflag=direct conv=notrunc status=none; done`}})
-		if err == nil {
-			err = writer.AwaitStdout(r.Context(), "writing")
-		}
+		r.throttle("vdb", 2*mib)
+		writers, err := r.Spawn(r.Context(), vm.Command{Argv: []string{"bash", "-c", `for i in 1 2 3 4; do
+				while [ ! -e /run/enough ]; do dd if=/dev/urandom of=/dev/mapper/data bs=128k count=2 seek=$((i * 16)) oflag=direct status=none; done &
+			done
+			until read -r _ n < /sys/block/md0/inflight && [ $n -gt 2 ]; do :; done; echo writing; wait`}})
 		if err != nil {
+			t.Fatal(err)
+		}
+		enough = sync.OnceFunc(func() {
+			r.Must("touch", "/run/enough")
+			r.throttle("vdb", 0)
+			if _, err := writers.Wait(r.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if err := writers.AwaitStdout(r.Context(), "writing"); err != nil {
 			t.Fatal(err)
 		}
 	})
 	got := r.ended(run, 0)
-	r.Must("touch", "/run/enough")
-	if _, err := writer.Wait(r.Context()); err != nil {
-		t.Fatal(err)
-	}
+	enough()
 	if !slices.ContainsFunc(got.Reasons, func(why report.Reason) bool { return why.Code == "doubted" }) {
 		t.Errorf("backup: %+v; want it to say that the clone is doubted", got)
 	}
