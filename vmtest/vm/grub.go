@@ -16,7 +16,7 @@ var grubPackages = []string{"grub-pc-bin", "grub2-common", "mtools", "xorriso"}
 // grubDefault is /etc/default/grub of a machine whose kernel is to have the same parameters as without GRUB.
 func grubDefault(system string) File {
 	var args []string
-	for _, arg := range slices.Concat(kernelArgs, machineArgs, generatorOf(system).args) {
+	for _, arg := range slices.Concat(kernelArgs, machineArgs, Layout{}.storageArgs(system)) {
 		if arg != "ro" { // GRUB finds it out, and where the root is
 			args = append(args, arg)
 		}

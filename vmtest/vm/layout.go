@@ -176,9 +176,18 @@ func (y Layout) root() string {
 }
 
 // args are the kernel parameters that a machine needs for it.
-func (y Layout) args(system string) []string {
-	args := []string{"root=" + y.root()}
-	if y.LUKS && HasDracut(system) {
+func (y Layout) args(system string) []string { return append(y.storageArgs(system), "root="+y.root()) }
+
+// storageArgs are those that say what is to be started, which dracut wants to know.
+func (y Layout) storageArgs(system string) []string {
+	if !HasDracut(system) {
+		return nil
+	}
+	args := []string{"rd.md.uuid=" + MachineArray}
+	if !y.Plain {
+		args = append(args, "rd.lvm.lv=vg0/root")
+	}
+	if y.LUKS {
 		args = append(args, "rd.luks.uuid="+luksUUID)
 	}
 	return args

@@ -101,7 +101,7 @@ func (l *Lab) machine(ctx context.Context, system string, y Layout, names []stri
 		return Machine{}, err
 	}
 	m, err := readMachine(dir)
-	m.args, m.Layout = slices.Concat(generatorOf(system).args, y.args(system)), y
+	m.args, m.Layout = y.args(system), y
 	return m, err
 }
 

@@ -38,7 +38,6 @@ type generator struct {
 	program  string // that packages' scripts call, and which is to run once, at the end
 	make     string // a shell script that makes all boot images
 	settings []File
-	args     []string // kernel parameters
 }
 
 func generatorOf(system string) generator {
@@ -76,7 +75,6 @@ var dracut = generator{
 		{Path: dracutModule + "module-setup.sh", Mode: 0o755, Data: []byte(dracutSetup)},
 		{Path: dracutModule + "shell.sh", Mode: 0o755, Data: []byte(dracutShell)},
 	},
-	args: []string{"rd.md.uuid=" + MachineArray, "rd.lvm.lv=vg0/root"},
 }
 
 // masked are units that only cost time in a machine that lives for minutes, without network and users. What starts
