@@ -180,7 +180,7 @@ func TestRescueTarget(t *testing.T) {
 			p.says(t, "mdclone-early backup --offline --wait 10m", "this is not offline: ", "mounted on /", "mdclone-gen boot-once backup")
 			p.says(t, "mdclone-early status", ": stale at /dev/vdc;")
 			if c.readOnly {
-				p.says(t, "mdclone-early backup", "cannot be recorded", "mount what holds /var/lib/mdclone read-write")
+				p.says(t, "mdclone-early backup", "cannot be recorded", "mount what holds /var/lib/mdclone/ledger read-write")
 				p.says(t, "mount -o remount,rw /")
 			}
 			p.says(t, "mdclone-early backup --verify changed", "what a power cut at that moment would have left", "safe to unplug")

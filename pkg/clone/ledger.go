@@ -124,8 +124,11 @@ func (e *Env) mayConfigure() error {
 func (e *Env) mayWrite(code, dir string, size int) error {
 	probe := filepath.Join(dir, ".probe")
 	if err := errors.Join(writeDurably(probe, make([]byte, size)), removeDurably(probe)); err != nil {
-		return report.Fail(report.Refused, code, "what happens to the clone cannot be recorded: %w", err).
-			Hint("make sure that %s can be written, and has room", dir)
+		refusal := report.Fail(report.Refused, code, "what happens to the clone cannot be recorded: %w", err)
+		if errors.Is(err, unix.EROFS) { // as in an emergency shell
+			return refusal.Hint("mount what holds %s read-write, as mount -o remount,rw / does with the root file system", dir)
+		}
+		return refusal.Hint("make sure that %s can be written, and has room", dir)
 	}
 	return nil
 }
