@@ -25,9 +25,8 @@ const brokenMark = "broken-"
 // errAgain is that of a look after which another one may find what to do.
 var errAgain = errors.New("it is looked at once more")
 
-// lift starts the array from the clone. Where the array cannot be started
-// from the clone they are put back, and the clone is kept out of them; if there are none it is left without guard and claim, for
-// the distribution's own last resort.
+// lift starts the array from the clone. Where that fails, the array's own disks are put back into it, and the clone is kept out;
+// if there are none, the clone is left without guard and claim, for the distribution's own last resort.
 func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 	u := d.Clone.Super.Device
 	b.Log.Infof("starting array %s from its clone %s (%s), as %s", f.Conf.Name, d.Clone.Name, u, d.Why)

@@ -81,7 +81,7 @@ func (s *Scanner) Scan() (found []Found, errs map[string]error, err error) {
 	return found, errs, nil
 }
 
-// answering are those of the devices that a read may be expected to end of.
+// answering are those of the named devices of which a read may be expected to end.
 func (s *Scanner) answering(names []string) []string {
 	for _, n := range names { // the patience with all of them begins now
 		s.answersNow(s.FS.DiskOf(n))

@@ -196,7 +196,7 @@ func (s *Superblock) ActiveSlots() []bool {
 	return active
 }
 
-// View writes ActiveSlots "01-" is slots 0 and 1 filled, 2 empty.
+// View writes ActiveSlots, a character for each slot: "01-" is slots 0 and 1 filled, 2 empty.
 func (s *Superblock) View() string {
 	var b strings.Builder
 	for slot, on := range s.ActiveSlots() {
