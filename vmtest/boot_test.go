@@ -39,6 +39,7 @@ func raw(t *testing.T, c *vm.Config) {
 // TestPinAtBoot: after a normal boot the array and the volume on it have the pinned limit, the volume by inheritance,
 // which proves that the pin came first; with mdclone=off they do not.
 func TestPinAtBoot(t *testing.T) {
+	t.Parallel()
 	l := Lab(t)
 	base := installed(t, l)
 	for _, test := range []struct {

@@ -115,6 +115,7 @@ func TestBootNewestIsHidden(t *testing.T) { eachBadBoot(t, hiddenNewest) }
 func TestBootUnstartable(t *testing.T) { eachBadBoot(t, unstartable) }
 
 func eachBadBoot(t *testing.T, cases []badBoot) {
+	t.Parallel()
 	for i, system := range systems {
 		for _, c := range runOn(i, cases, func(c badBoot) where { return c.on }) {
 			t.Run(system+"/"+c.name, func(t *testing.T) {

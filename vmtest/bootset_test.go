@@ -153,12 +153,14 @@ var bootCases = []bootCase{
 
 // TestBootSet boots machines whose clone is plugged in, or all that is left.
 func TestBootSet(t *testing.T) {
+	t.Parallel()
 	for i, system := range systems {
 		cases := runOn(i, bootCases, func(c bootCase) where { return c.on })
 		if len(cases) == 0 {
 			continue
 		}
 		t.Run(system, func(t *testing.T) {
+			t.Parallel()
 			l := Lab(t)
 			all := diskStates(t, l, system)
 			for _, c := range cases {

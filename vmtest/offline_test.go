@@ -84,12 +84,14 @@ var offlineCases = []offlineCase{
 // TestOfflineBoot boots machines that are to make a clone before anything is started on the array. Whatever comes of it,
 // the boot goes on, and nothing was started before.
 func TestOfflineBoot(t *testing.T) {
+	t.Parallel()
 	for i, system := range systems {
 		cases := runOn(i, offlineCases, func(c offlineCase) where { return c.on })
 		if len(cases) == 0 {
 			continue
 		}
 		t.Run(system, func(t *testing.T) {
+			t.Parallel()
 			l := Lab(t)
 			all := diskStates(t, l, system)
 			for _, c := range cases {

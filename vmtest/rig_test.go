@@ -36,7 +36,6 @@ func eachSuite(t *testing.T, do func(t *testing.T, suite string)) { onEach(t, su
 
 // anySuite runs a test for which the suite hardly matters: on all of them only if there is time.
 func anySuite(t *testing.T, do func(t *testing.T, suite string)) {
-	t.Parallel()
 	some := suites
 	if !soaking() {
 		some = suites[len(suites)-1:]
@@ -46,7 +45,6 @@ func anySuite(t *testing.T, do func(t *testing.T, suite string)) {
 
 // eachSystem runs a test of the boot on some of systems, and on all if there is time.
 func eachSystem(t *testing.T, some []string, do func(t *testing.T, system string)) {
-	t.Parallel()
 	if soaking() {
 		some = systems
 	}
@@ -65,7 +63,9 @@ func eachGuest(t *testing.T, do func(t *testing.T, suite string)) {
 // eachKernel runs a test on each of kernels.
 func eachKernel(t *testing.T, do func(t *testing.T, suite string)) { onEach(t, kernels, do) }
 
+// onEach runs a test on each of some systems, beside all other tests.
 func onEach(t *testing.T, suites []string, do func(t *testing.T, suite string)) {
+	t.Parallel()
 	for _, suite := range suites {
 		t.Run(suite, func(t *testing.T) {
 			t.Parallel() // mostly they wait for timers

@@ -19,27 +19,25 @@ import (
 
 // TestBareGuest tests the harness itself: what the other tests stand on.
 func TestBareGuest(t *testing.T) {
-	for _, suite := range kernels {
-		t.Run(suite, func(t *testing.T) {
-			m := Boot(t, vm.Config{
-				Suite: suite, SCSI: true, USB: true, Fio: true,
-				QEMU:  []string{"-device", "virtio-scsi-pci,id=small,max_sectors=240"},
-				Disks: []vm.Disk{NewDisk(t, "p1", 64), NewDisk(t, "p2", 64)},
-				Files: []vm.File{{Path: "/sbin/hello", Mode: 0o755, Data: []byte("#!/bin/sh\necho hello $1\n")}},
-			})
-			if got, want := m.Must("hello", "guest"), "hello guest\n"; got != want {
-				t.Errorf("hello = %q; want %q", got, want)
-			}
-			t.Run("commands", func(t *testing.T) { commands(t, m.In(t)) })
-			t.Run("files", func(t *testing.T) { files(t, m.In(t)) })
-			t.Run("array", func(t *testing.T) { array(t, m.In(t)) })
-			t.Run("disks", func(t *testing.T) { disks(t, m.In(t)) })
-			t.Run("modules", func(t *testing.T) { modules(t, m.In(t)) })
-			if err := m.PowerOff(m.Context()); err != nil {
-				t.Errorf("PowerOff() = %v; want nil", err)
-			}
+	eachKernel(t, func(t *testing.T, suite string) {
+		m := Boot(t, vm.Config{
+			Suite: suite, SCSI: true, USB: true, Fio: true,
+			QEMU:  []string{"-device", "virtio-scsi-pci,id=small,max_sectors=240"},
+			Disks: []vm.Disk{NewDisk(t, "p1", 64), NewDisk(t, "p2", 64)},
+			Files: []vm.File{{Path: "/sbin/hello", Mode: 0o755, Data: []byte("#!/bin/sh\necho hello $1\n")}},
 		})
-	}
+		if got, want := m.Must("hello", "guest"), "hello guest\n"; got != want {
+			t.Errorf("hello = %q; want %q", got, want)
+		}
+		t.Run("commands", func(t *testing.T) { commands(t, m.In(t)) })
+		t.Run("files", func(t *testing.T) { files(t, m.In(t)) })
+		t.Run("array", func(t *testing.T) { array(t, m.In(t)) })
+		t.Run("disks", func(t *testing.T) { disks(t, m.In(t)) })
+		t.Run("modules", func(t *testing.T) { modules(t, m.In(t)) })
+		if err := m.PowerOff(m.Context()); err != nil {
+			t.Errorf("PowerOff() = %v; want nil", err)
+		}
+	})
 }
 
 func commands(t *testing.T, m *Machine) {
