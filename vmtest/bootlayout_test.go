@@ -14,7 +14,6 @@ import (
 type layoutCase struct {
 	name    string
 	layout  vm.Layout
-	dracut  bool // with dracut too, if there is time
 	states  []string
 	boots   []bootCase
 	offline []offlineCase
@@ -22,7 +21,7 @@ type layoutCase struct {
 
 var layouts = []layoutCase{
 	{
-		name: "LVM on LUKS", layout: vm.Layout{LUKS: true}, dracut: true, states: []string{"cut", "stale"},
+		name: "LVM on LUKS", layout: vm.Layout{LUKS: true}, states: []string{"cut", "stale"},
 		boots: []bootCase{
 			{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-", on: firstSuite},
 			{
@@ -52,7 +51,7 @@ var layouts = []layoutCase{
 	},
 	{
 		// nothing but the array's own state keeps a boot script from mounting it
-		name: "root on the array", layout: vm.Layout{Plain: true}, dracut: true, states: []string{"cut", "stale", "diverged"},
+		name: "root on the array", layout: vm.Layout{Plain: true}, states: []string{"cut", "stale", "diverged"},
 		boots: []bootCase{
 			{name: "power cut, clone first", state: "cut", disks: strings.Fields(first), data: "current", array: "01-", on: firstSuite},
 			quicker,
@@ -97,15 +96,11 @@ var layouts = []layoutCase{
 func TestBootLayouts(t *testing.T) {
 	t.Parallel()
 	for i, system := range systems {
-		dracut := vm.HasDracut(system)
-		if dracut && !soaking() {
+		if vm.HasDracut(system) && !soaking() {
 			continue
 		}
 		t.Run(system, func(t *testing.T) {
 			for _, c := range layouts {
-				if dracut && !c.dracut {
-					continue
-				}
 				c.boots = runOn(i, c.boots, func(b bootCase) where { return b.on })
 				c.offline = runOn(i, c.offline, func(o offlineCase) where { return o.on })
 				if len(c.boots)+len(c.offline) == 0 {
