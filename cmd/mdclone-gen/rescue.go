@@ -227,11 +227,9 @@ func (a *app) newEnough(arrays []config.Array, release string) error {
 		return err
 	}
 	for _, conf := range arrays {
-		for _, f := range found {
-			if why := f.Member.TooNewFor(release); f.Member.Super.Array == conf.UUID && why != "" {
-				return report.Fail(report.Refused, "kernel-too-old", "array %s cannot be assembled by %s", conf.Name, why).
-					Hint("choose a newer kernel with --kernel")
-			}
+		if why := md.TooNewFor(release, conf.UUID, found); why != "" {
+			return report.Fail(report.Refused, "kernel-too-old", "array %s cannot be assembled by %s", conf.Name, why).
+				Hint("choose a newer kernel with --kernel")
 		}
 	}
 	return nil

@@ -33,10 +33,8 @@ func DecideGathering(f Facts, found []md.Found, release string) Gathering {
 		}
 		return Gathering{Why: "some of its disks are in an array that does not run (" + f.State + ")"}
 	}
-	for _, d := range found {
-		if why := d.Member.TooNewFor(release); d.Member.Super.Array == f.Conf.UUID && why != "" {
-			return Gathering{Why: "it cannot be assembled by " + why}
-		}
+	if why := md.TooNewFor(release, f.Conf.UUID, found); why != "" {
+		return Gathering{Why: "it cannot be assembled by " + why}
 	}
 	all := f
 	all.In = map[string]bool{} // as if all of its own disks were in: is that all there is?

@@ -19,11 +19,9 @@ func (e *Env) notRunning(c config.Array) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range found {
-		if why := f.Member.TooNewFor(release); f.Member.Super.Array == c.UUID && why != "" {
-			return report.Fail(report.Refused, "kernel-too-old", "array %s (%s) cannot be assembled by %s", c.Name, c.UUID, why).
-				Hint("boot a rescue system with a kernel as new as the machine's own")
-		}
+	if why := md.TooNewFor(release, c.UUID, found); why != "" {
+		return report.Fail(report.Refused, "kernel-too-old", "array %s (%s) cannot be assembled by %s", c.Name, c.UUID, why).
+			Hint("boot a rescue system with a kernel as new as the machine's own")
 	}
 	failed := report.Fail(report.Failed, "not-assembled", "array %s (%s) is not assembled", c.Name, c.UUID)
 	if e.EarlyBoot() { // where mdadm would take a clone in

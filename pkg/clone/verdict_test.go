@@ -37,7 +37,7 @@ func stale() Facts {
 	c := member(2, 0xc, 50, 0, 1, 2)
 	return Facts{
 		Array: md.State{
-			Level: "raid1", ArrayState: "clean", SyncAction: "idle", RaidDisks: 3, Degraded: 1, ComponentSize: 10 << 20, HasBitmap: true,
+			Level: "raid1", ArrayState: "clean", SyncAction: "idle", RaidDisks: 3, Degraded: 1, ComponentSize: 10 << 20,
 			Members: []md.MemberState{{Name: "vda", Slot: 0, Flags: []string{"in_sync"}}, {Name: "vdb", Slot: 1, Flags: []string{"in_sync"}}},
 		},
 		ArrayName: "md0", ArrayUUID: md.UUID{1}, Queue: limits.Queue{MaxSectorsKB: 512, LogicalBlock: 512},

@@ -47,7 +47,6 @@ type State struct {
 	RaidDisks     int    // slots
 	Degraded      int    // empty slots
 	ComponentSize uint64 // bytes of each member that are used
-	HasBitmap     bool   // a write-intent bitmap on the members
 	Suspended     bool   // who writes to a part of it is held up, and cannot be killed (suspend_lo, suspend_hi)
 	Members       []MemberState
 }
@@ -143,7 +142,6 @@ func (a Array) State() (State, error) {
 	s.Level = optional("level")
 	s.Metadata = optional("metadata_version")
 	s.SyncAction = optional("sync_action")
-	s.HasBitmap = !slices.Contains([]string{"", "none"}, optional("bitmap/location"))
 	s.RaidDisks = int(number(optional("raid_disks")))
 	s.Degraded = int(number(optional("degraded")))
 	s.ComponentSize = number(optional("component_size")) * 1024

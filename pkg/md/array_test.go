@@ -43,7 +43,7 @@ func TestArrayState(t *testing.T) {
 				"dev-vdc/state": "faulty\n",
 			},
 			State{
-				ArrayState: "active", Level: "raid1", Metadata: "1.2", SyncAction: "idle", HasBitmap: true, RaidDisks: 3, Degraded: 1,
+				ArrayState: "active", Level: "raid1", Metadata: "1.2", SyncAction: "idle", RaidDisks: 3, Degraded: 1,
 				ComponentSize: 1 << 20, Suspended: true, Members: []MemberState{
 					{Name: "vda", Slot: 0, Flags: []string{"in_sync", "write_mostly"}},
 					{Name: "vdb", Slot: -1, Flags: []string{"spare"}},

@@ -18,8 +18,20 @@ func Release() (string, error) {
 	return unix.ByteSliceToString(name.Release[:]), nil
 }
 
-// TooNewFor says why a kernel of that release cannot assemble m's array, "" if it can.
-func (m *Member) TooNewFor(release string) string {
+// TooNewFor says why a kernel of that release cannot assemble the array that some of found are members of, "" if nothing in them
+// is against it.
+func TooNewFor(release string, array UUID, found []Found) string {
+	for _, f := range found {
+		if f.Member.Super.Array == array {
+			if why := f.Member.tooNewFor(release); why != "" {
+				return why
+			}
+		}
+	}
+	return ""
+}
+
+func (m *Member) tooNewFor(release string) string {
 	switch {
 	// Linux 6.19 writes the array's logical block size into the superblock; older kernels do not assemble an array that has one
 	case m.Super.LogicalBlock != 0 && olderThan(release, 6, 19):

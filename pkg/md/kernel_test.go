@@ -3,14 +3,18 @@ package md
 import "testing"
 
 func TestTooNewFor(t *testing.T) {
-	blocks, lockless := &Member{Super: &Superblock{LogicalBlock: 512}}, &Member{Super: &Superblock{}, BitmapErr: ErrLocklessBitmap}
-	plain := &Member{Super: &Superblock{}}
+	array, other := UUID{1}, UUID{2}
+	blocks := &Member{Super: &Superblock{Array: array, LogicalBlock: 512}}
+	lockless := &Member{Super: &Superblock{Array: array}, BitmapErr: ErrLocklessBitmap}
+	plain := &Member{Super: &Superblock{Array: array}}
+	another := &Member{Super: &Superblock{Array: other, LogicalBlock: 512}}
 	for _, test := range []struct {
 		m       *Member
 		release string
 		old     bool
 	}{
 		{plain, "5.10.0-36-amd64", false},
+		{another, "5.10.0-36-amd64", false},
 		{blocks, "6.12.57+deb13-amd64", true},
 		{blocks, "6.18.9", true},
 		{blocks, "6.19-rc1", false},
@@ -19,7 +23,7 @@ func TestTooNewFor(t *testing.T) {
 		{lockless, "6.17.0", true},
 		{lockless, "6.18.0", false},
 	} {
-		if why := test.m.TooNewFor(test.release); (why != "") != test.old {
+		if why := TooNewFor(test.release, array, []Found{{Member: plain}, {Member: test.m}}); (why != "") != test.old {
 			t.Errorf("TooNewFor(%q) = %q; want a reason: %v", test.release, why, test.old)
 		}
 	}

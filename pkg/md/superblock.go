@@ -50,29 +50,27 @@ var (
 // Superblock is struct mdp_superblock_1 (include/uapi/linux/raid/md_p.h, Linux 6.12) of one member, with that member's
 // own view of the array. Sectors are 512 bytes.
 type Superblock struct {
-	Minor          int    // metadata 1.Minor, from where it lies
-	Features       uint32 // Feature* bits
-	Array          UUID   // set_uuid
-	ArrayName      string // set_name, "host:name" or "name"
-	Level          int32
-	Size           uint64 // sectors of each member that the array uses
-	RaidDisks      uint32 // slots
-	BitmapOffset   int32  // sectors from the superblock to the bitmap; 0 without one
-	DataOffset     uint64 // sector of the member where the data starts
-	DataSize       uint64 // sectors from there that may hold data
-	SuperOffset    uint64 // sector of the member where this superblock lies
-	RecoveryOffset uint64 // sectors recovered so far, with FeatureRecoveryOffset
-	DevNumber      uint32 // this member's index in Roles
-	Device         UUID   // this member's
-	WriteMostly    bool
-	FailFast       bool
-	BadBlockLog    bool   // a log of bad blocks is kept
-	Updated        uint64 // seconds since 1970
-	Events         uint64
-	ResyncOffset   uint64 // NoResync if clean
-	Checksum       uint32
-	LogicalBlock   uint32   // bytes; 0 unless written by Linux 6.19 or later
-	Roles          []uint16 // by device number: slot, or Role*
+	Minor        int    // metadata 1.Minor, from where it lies
+	Features     uint32 // Feature* bits
+	Array        UUID   // set_uuid
+	ArrayName    string // set_name, "host:name" or "name"
+	Level        int32
+	Size         uint64 // sectors of each member that the array uses
+	RaidDisks    uint32 // slots
+	BitmapOffset int32  // sectors from the superblock to the bitmap; 0 without one
+	DataOffset   uint64 // sector of the member where the data starts
+	DataSize     uint64 // sectors from there that may hold data
+	SuperOffset  uint64 // sector of the member where this superblock lies
+	DevNumber    uint32 // this member's index in Roles
+	Device       UUID   // this member's
+	WriteMostly  bool
+	FailFast     bool
+	Updated      uint64 // seconds since 1970
+	Events       uint64
+	ResyncOffset uint64 // NoResync if clean
+	Checksum     uint32
+	LogicalBlock uint32   // bytes; 0 unless written by Linux 6.19 or later
+	Roles        []uint16 // by device number: slot, or Role*
 }
 
 // NoResync in ResyncOffset says that the array was clean (MaxSector).
@@ -101,27 +99,25 @@ func DecodeSuperblock(b []byte, at uint64) (*Superblock, error) {
 		return nil, fmt.Errorf("superblock: checksum is %08x, should be %08x", want, got)
 	}
 	s := &Superblock{
-		Features:       le.Uint32(b[8:]),
-		ArrayName:      strings.TrimRight(string(b[32:64]), "\x00"),
-		Level:          int32(le.Uint32(b[72:])),
-		Size:           le.Uint64(b[80:]),
-		RaidDisks:      le.Uint32(b[92:]),
-		DataOffset:     le.Uint64(b[128:]),
-		DataSize:       le.Uint64(b[136:]),
-		SuperOffset:    le.Uint64(b[144:]),
-		RecoveryOffset: le.Uint64(b[152:]),
-		DevNumber:      le.Uint32(b[160:]),
-		WriteMostly:    b[184]&1 != 0,
-		FailFast:       b[184]&2 != 0,
-		Updated:        le.Uint64(b[192:]) & (1<<40 - 1),
-		Events:         le.Uint64(b[200:]),
-		ResyncOffset:   le.Uint64(b[208:]),
-		Checksum:       le.Uint32(b[216:]),
-		LogicalBlock:   le.Uint32(b[224:]),
+		Features:     le.Uint32(b[8:]),
+		ArrayName:    strings.TrimRight(string(b[32:64]), "\x00"),
+		Level:        int32(le.Uint32(b[72:])),
+		Size:         le.Uint64(b[80:]),
+		RaidDisks:    le.Uint32(b[92:]),
+		DataOffset:   le.Uint64(b[128:]),
+		DataSize:     le.Uint64(b[136:]),
+		SuperOffset:  le.Uint64(b[144:]),
+		DevNumber:    le.Uint32(b[160:]),
+		WriteMostly:  b[184]&1 != 0,
+		FailFast:     b[184]&2 != 0,
+		Updated:      le.Uint64(b[192:]) & (1<<40 - 1),
+		Events:       le.Uint64(b[200:]),
+		ResyncOffset: le.Uint64(b[208:]),
+		Checksum:     le.Uint32(b[216:]),
+		LogicalBlock: le.Uint32(b[224:]),
 	}
 	copy(s.Array[:], b[16:32])
 	copy(s.Device[:], b[168:184])
-	s.BadBlockLog = s.Features&FeatureBadBlocks != 0 || le.Uint16(b[186:]) != 0 && le.Uint32(b[188:]) != 0
 	if s.Features&FeatureBitmap != 0 {
 		s.BitmapOffset = int32(le.Uint32(b[96:]))
 	}
