@@ -204,11 +204,11 @@ func (c badBoot) run(t *testing.T, system string) {
 	}
 	if c.wrote {
 		r.runsFromClone(t, true)
-	} else if strings.Contains(said, "this machine runs from its clone") {
+	} else if strings.Contains(said, "this machine runs from the clone") {
 		t.Errorf("it is said that the machine runs from its clone:\n%s", said)
 	}
 	login := r.Try("cat", "/run/motd.d/mdclone").Stdout
-	for text, want := range map[string]bool{"RUNS FROM ITS CLONE": c.wrote, "MAY RUN FROM OLD DISKS": strings.Contains(c.said, "own disks again")} {
+	for text, want := range map[string]bool{"RUNS FROM THE CLONE": c.wrote, "MAY RUN FROM OLD DISKS": strings.Contains(c.said, "own disks again")} {
 		if strings.Contains(login, text) != want {
 			t.Errorf("login says %q; want %q in it: %v", login, text, want)
 		}

@@ -316,7 +316,7 @@ func (r *rig) runsFromClone(t *testing.T, alone bool) {
 		code(t, r.account(3, "backup"), "no-primary")
 	}
 	for what, text := range said {
-		if !strings.Contains(strings.ToLower(text), "this machine runs from its clone") {
+		if !strings.Contains(strings.ToLower(text), "this machine runs from the clone") {
 			t.Errorf("%s does not say that the machine runs from its clone:\n%s", what, text)
 		}
 	}

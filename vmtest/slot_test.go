@@ -91,6 +91,9 @@ func (r *rig) besideSpare(t *testing.T) {
 	r.account(0, "attach")
 	r.sh("mdadm /dev/md0 --add /dev/vdd 2>/dev/null; grep -q none $M/dev-vdd/slot")
 	r.quiet()
+	if advice := strings.Join(r.status().Advice, "\n"); !strings.Contains(advice, "/dev/md0 --remove /dev/vdd") || strings.Contains(advice, "/dev/vdc") {
+		t.Errorf("status advises %q; want the spare taken out, and nothing said of the clone", advice)
+	}
 	r.untouched(func() {
 		for _, command := range []string{"detach", "backup"} {
 			got := r.account(3, command)

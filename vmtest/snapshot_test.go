@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 
@@ -232,10 +233,15 @@ func (r *rig) refused(want string, state clone.State, drive string) {
 	r.untouched(func() { r.refusedNow(want, state, drive) })
 }
 
+var fullCopyCost = regexp.MustCompile(`a full copy makes it a clone again \([0-9.]+ MiB, about [0-9a-z ]+ at this drive's rate\): mdclone-early`)
+
 func (r *rig) refusedNow(want string, state clone.State, drive string) {
 	r.t.Helper()
 	code(r.t, r.account(3, "backup", "--clone", drive), want)
-	r.early(3, "check", "/dev/md0", drive)
+	got := r.early(3, "check", "/dev/md0", drive)
+	if state == clone.Outdated && !fullCopyCost.MatchString(got.Stderr) {
+		r.t.Errorf("check says %q; want what a full copy costs", got.Stderr)
+	}
 	for _, c := range r.status().Clones {
 		if at(c) == drive && c.State != state {
 			r.t.Errorf("status says %s of %s; want %s", c.State, drive, state)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"mdclone/pkg/clone"
 	"mdclone/pkg/report"
 	"mdclone/vmtest/vm"
 )
@@ -20,7 +21,27 @@ func TestVerify(t *testing.T) {
 		r := newRig(t, suite, 4)
 		r.adopted()
 		code(t, r.account(3, "verify"), "not-attached")
+		const copied = 30
+		r.write("/dev/md0", 4, copied)
 		r.account(0, "attach")
+		r.quiet() // md has cleared its marks
+		changed := func(want int) clone.Result {
+			t.Helper()
+			got := r.account(want, "verify", "--changed")
+			if got.VerifiedBytes < 4*mib || got.VerifiedBytes > 6*mib {
+				t.Errorf("verify --changed: %+v; want the 4 MiB that were copied compared", got)
+			}
+			return got
+		}
+		changed(0)
+		r.spoil("vdc", copied+1)
+		if got := changed(5); got.MismatchedSectors < 128 {
+			t.Errorf("verify --changed of a clone that differs: %+v; want 128 sectors or more", got)
+		}
+		r.account(0, "verify", "--repair")
+		changed(0)
+		r.Script("rm /run/mdclone/copied-*")
+		code(t, r.account(3, "verify", "--changed"), "copied-unknown")
 		if got := r.account(0, "verify"); got.VerifiedBytes < 100*mib || !got.Attached {
 			t.Errorf("verify: %+v; want all compared, the clone still in", got)
 		}
@@ -33,7 +54,6 @@ func TestVerify(t *testing.T) {
 		if got := r.account(0, "verify", "--repair"); got.MismatchedSectors != 0 {
 			t.Errorf("verify --repair: %+v; want nothing different any more", got)
 		}
-		r.account(0, "verify", "--changed")
 		r.account(0, "detach")
 		r.equal()
 		r.tunables()

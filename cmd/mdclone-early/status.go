@@ -66,7 +66,7 @@ func writeArray(b *strings.Builder, a clone.ArrayStatus, now time.Time) {
 		writeLimits(b, a.Limits)
 	}
 	if a.RunsFromClone {
-		b.WriteString("  this machine runs from its clone: none of the array's own disks is in it, what is written is on the clone alone\n")
+		b.WriteString("  this machine runs from the clone: none of the array's own disks is in it, what is written is on the clone alone\n")
 	}
 	for _, what := range a.Unreadable {
 		fmt.Fprintf(b, "  not readable for this user: %s\n", what)

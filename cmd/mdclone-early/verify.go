@@ -8,11 +8,11 @@ import (
 )
 
 const verifyHelp = `Compares the clone, which must be in the array (mdclone-early attach), with the array: all of it by md's own check, or with
---changed what the bitmap names. Exit code 5 and the number of sectors if they differ; --repair then makes them equal.`
+--changed what was copied when it came in and what is marked changed since. Exit code 5 and the number of sectors if they differ; --repair then makes them equal.`
 
 type verifyCommand struct {
 	cycleOptions
-	Changed bool `long:"changed" description:"only what the bitmap marks as changed"`
+	Changed bool `long:"changed" description:"only what was copied when it came in, and what is marked changed"`
 	Repair  bool `long:"repair" description:"write what the first of the array's own disks holds over what differs, on all members"`
 }
 

@@ -51,10 +51,10 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 		}
 	}
 	if failed == nil {
-		b.Log.Warnf("this machine runs from its clone: array %s was started from %s (%s), as %s", f.Conf.Name, md.NodePath(d.Clone.Name),
+		b.Log.Warnf("this machine runs from the clone: array %s was started from %s (%s), as %s", f.Conf.Name, md.NodePath(d.Clone.Name),
 			u, d.Why)
-		b.showSplash(ctx, "this machine runs from its clone")
-		return errors.Join(append(errs, b.motd("THIS MACHINE RUNS FROM ITS CLONE: array %s was started from the clone drive (%s),\nas %s.\n"+
+		b.showSplash(ctx, "this machine runs from the clone")
+		return errors.Join(append(errs, b.motd("THIS MACHINE RUNS FROM THE CLONE: array %s was started from the clone drive (%s),\nas %s.\n"+
 			"What is written now is on the clone alone. See: mdclone-early status\n", f.Conf.Name, md.NodePath(d.Clone.Name), d.Why))...)
 	}
 	b.failed(fmt.Errorf("array %s cannot be started from its clone: %w", f.Conf.Name, failed))
@@ -173,7 +173,7 @@ func (b *Boot) retake(ctx context.Context, f Facts, array md.Array, d Decision) 
 func (b *Boot) stopUnlifted(ctx context.Context, f Facts, array md.Array, d Decision) error {
 	if err := StopArray(ctx, array); err != nil {
 		b.busy[f.Conf.UUID] = true
-		return errors.Join(err, b.motd("THIS MACHINE RUNS FROM ITS CLONE: array %s could not be stopped, and %s.\nSee: mdclone-early status\n",
+		return errors.Join(err, b.motd("THIS MACHINE RUNS FROM THE CLONE: array %s could not be stopped, and %s.\nSee: mdclone-early status\n",
 			f.Conf.Name, d.Why))
 	}
 	b.Log.Warnf("%s is stopped: %s", array.Name, d.Why)

@@ -33,7 +33,7 @@ func TestLiftFails(t *testing.T) {
 	if !exists(b.file(liftMark+clone.Dashed())) || b.holds(conf) {
 		t.Error("the guard is not lifted, or what is on the array is held")
 	}
-	if exists(filepath.Join(b.Root, "run/motd.d/mdclone")) || strings.Contains(log.String(), "runs from its clone") {
+	if exists(filepath.Join(b.Root, "run/motd.d/mdclone")) || strings.Contains(log.String(), "runs from the clone") {
 		t.Errorf("it is said that the machine runs from its clone: %q", log)
 	}
 	if f, _, err := b.facts(conf, nil); err != nil || !f.Broken[clone] {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"mdclone/pkg/config"
 	"mdclone/pkg/md"
 	"mdclone/pkg/report"
 )
@@ -56,7 +57,8 @@ func (t *Target) Detach(ctx context.Context, opts Options) ([]*Result, error) {
 	})
 }
 
-// Verify compares clones that are in the array with it: all of them or, with opts.Verify, what is marked changed.
+// Verify compares clones that are in the array with it: all of them or, with opts.Verify, what was copied to them and what is
+// marked changed.
 func (t *Target) Verify(ctx context.Context, opts Options) ([]*Result, error) {
 	opts.Keep = true
 	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
@@ -64,6 +66,9 @@ func (t *Target) Verify(ctx context.Context, opts Options) ([]*Result, error) {
 		c.bringIn(ctx)
 		c.each(func(s *session) error {
 			s.synced = true
+			if err := s.addCopied(); err != nil {
+				return err
+			}
 			return s.compareCopied(ctx, s.copied, false)
 		})
 		if opts.Repair {
@@ -186,8 +191,13 @@ func (t *Target) run(ctx context.Context, opts Options, do func(context.Context,
 	return c.accounts(ctx, start)
 }
 
+// refusal is the account of a cycle that has found no drive to begin with.
 func (t *Target) refusal(err error) *Result {
-	return &Result{Result: report.CodeOf(err).Result(), Array: t.Conf.Name, Reasons: report.ReasonsOf(err)}
+	r := &Result{Result: report.CodeOf(err).Result(), Array: t.Conf.Name, Reasons: report.ReasonsOf(err)}
+	if len(t.Conf.Clones) == 1 {
+		r.Clone = t.Conf.Clones[0]
+	}
+	return r
 }
 
 // account fills in what the drive was written.
@@ -223,6 +233,9 @@ func (s *session) bringIn(ctx context.Context) error {
 	}
 	if err := s.env.mayRecord(); err != nil {
 		return err
+	}
+	if why := losesMarks(); why != "" && s.verify != config.VerifyFull {
+		s.env.Log.Warnf("%s", why)
 	}
 	s.copies(s.bitmap)
 	if s.written, err = s.sectorsWritten(); err != nil {
@@ -267,6 +280,9 @@ func (s *session) bringIn(ctx context.Context) error {
 		return err
 	}
 	s.result.Seconds.Sync = s.since(start)
+	if s.opts.Keep {
+		s.keepCopied()
+	}
 	if err := s.choosePeer(); err != nil {
 		return err
 	}

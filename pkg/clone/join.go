@@ -349,6 +349,7 @@ func (s *session) await(ctx context.Context, label string, total uint64) error {
 		return err
 	}
 	defer w.Close()
+	s.env.Log.Infof("%s is inconsistent while it is copied to, and does not boot: do not unplug it", s.drive.Name)
 	s.env.Progress.Start(label)
 	defer s.env.Progress.Done()
 	for idleSince := (time.Time{}); ; {

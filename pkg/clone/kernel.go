@@ -9,6 +9,16 @@ import (
 	"mdclone/pkg/report"
 )
 
+// losesMarks is what to know of the running kernel where a clone is away; "" for most.
+func losesMarks() string {
+	release, err := md.Release()
+	if err != nil || !md.LosesMarks(release) {
+		return ""
+	}
+	return fmt.Sprintf("Linux %s may have lost marks of the bitmap while a clone was away (5.12 to 5.15 do, but for stable releases with the fix): "+
+		"--verify full finds what was not copied", release)
+}
+
 // notRunning says that a configured array is not assembled and, where its members tell, why this kernel cannot do it.
 func (e *Env) notRunning(c config.Array) error {
 	release, err := md.Release()

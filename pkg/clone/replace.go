@@ -35,6 +35,18 @@ func replaceAdvice(array string, empty, own []int, sure bool) []string {
 	}
 }
 
+// spareAdvice says of each spare, but for clones that wait for their slot, that it would take a clone's.
+func spareAdvice(array string, spares []string, clones []DriveStatus) (out []string) {
+	for _, name := range spares {
+		path := md.NodePath(name)
+		if !slices.ContainsFunc(clones, func(c DriveStatus) bool { return c.Device != nil && *c.Device == path }) {
+			out = append(out, fmt.Sprintf("%s is a spare, and would be given the slot of a clone that is away or leaves; remove it: mdadm /dev/%s --remove %s",
+				name, array, path))
+		}
+	}
+	return out
+}
+
 // ownSlots are the slots of clones, -1 for one that is not known: also of one whose slot another member fills, as it may have to
 // move to any that is empty.
 func ownSlots(state md.State, clones []DriveStatus) []int {

@@ -48,3 +48,11 @@ func TestOwnSlots(t *testing.T) {
 		t.Errorf("ownSlots() (-want +got):\n%s", diff)
 	}
 }
+
+func TestSpareAdvice(t *testing.T) {
+	clone := "/dev/sdc"
+	got := strings.Join(spareAdvice("md0", []string{"sdc", "sdd"}, []DriveStatus{{Device: &clone}, {}}), "\n")
+	if !strings.Contains(got, "mdadm /dev/md0 --remove /dev/sdd") || strings.Contains(got, "sdc") {
+		t.Errorf("spareAdvice() = %q; want sdd taken out, and the clone left alone", got)
+	}
+}

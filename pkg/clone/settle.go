@@ -85,8 +85,9 @@ func (s *session) settle(ctx context.Context, copied md.Chunks) (rest, error) {
 			return rest{}, err
 		}
 	}
-	if left := s.bitmap.Bytes(copied.Minus(clear)); left > 0 {
-		s.env.Log.Infof("%s of what was copied is still, or again, marked changed: the next cycle copies it once more", report.Bytes(left))
+	if left := copied.Minus(clear); left.Count() > 0 {
+		s.env.Log.Infof("chunks of what was copied that are still, or again, marked changed: %d (%s); the next cycle copies them once more",
+			left.Count(), report.Bytes(s.bitmap.Bytes(left)))
 	}
 	return rest{clear, false}, nil
 }

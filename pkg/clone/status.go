@@ -38,7 +38,7 @@ type ArrayStatus struct {
 	DirtyBytes *uint64       `json:"dirty_bytes"` // nil if it could not be read
 	Limits     LimitStatus   `json:"limits"`
 	Clones     []DriveStatus `json:"clones"`
-	Advice     []string      `json:"advice"` // what to know before a missing primary is replaced
+	Advice     []string      `json:"advice"` // what to know before a missing primary is replaced, or a clone leaves
 	// RunsFromClone says that no primary is in sync: what is written now is on the clone alone.
 	RunsFromClone bool     `json:"runs_from_clone"`
 	Unreadable    []string `json:"unreadable"` // what this user may not read
@@ -47,7 +47,7 @@ type ArrayStatus struct {
 
 // LimitStatus is max_sectors_kb of the array and of what is on it, in KiB.
 type LimitStatus struct {
-	Pinned  uint64            `json:"pinned_max_sectors_kb"` // what was typed, else what is configured; 0 for none
+	Pinned  uint64            `json:"pinned_max_sectors_kb"` // what it is to be held at; 0 for nothing
 	Now     uint64            `json:"max_sectors_kb"`
 	Holders map[string]uint64 `json:"holders"`
 	// Queue, Members and Above are all limits that are watched: the array's, each member's, each holder's.
@@ -261,6 +261,12 @@ func (t *Target) status(look statusLook) (ArrayStatus, error) {
 	}
 	own := ownSlots(state, s.Clones)
 	s.Advice = replaceAdvice(t.Array.Name, state.EmptySlots(), own, t.Configured && len(own) > 0)
+	if len(own) > 0 {
+		s.Advice = append(s.Advice, spareAdvice(t.Array.Name, state.Spares(), s.Clones)...)
+		if why := losesMarks(); why != "" {
+			s.Advice = append(s.Advice, why)
+		}
+	}
 	return s, nil
 }
 
@@ -269,7 +275,10 @@ func (t *Target) limitStatus(l *LimitStatus) error {
 	if err != nil {
 		return err
 	}
-	l.Pinned, l.Now, l.Queue = t.pinnedKB(t.Conf.PinKB()), stack.Array.Queue.MaxSectorsKB, stack.Array.Queue
+	if l.Pinned = t.pinnedKB(0); t.Configured {
+		l.Pinned = t.wantedKB(stack)
+	}
+	l.Now, l.Queue = stack.Array.Queue.MaxSectorsKB, stack.Array.Queue
 	for _, m := range stack.Members {
 		l.Members[m.Name] = m.Queue
 	}

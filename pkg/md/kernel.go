@@ -42,6 +42,10 @@ func (m *Member) tooNewFor(release string) string {
 	return ""
 }
 
+// LosesMarks tells whether a kernel of that release may forget to mark what an array that lacks a member is written: Linux 5.12 to
+// 5.15, but for stable releases with commit 46669e8616c6, which a release's name does not tell.
+func LosesMarks(release string) bool { return olderThan(release, 5, 16) && !olderThan(release, 5, 12) }
+
 // olderThan compares a kernel's release, "6.12.57+deb13-amd64", with major.minor. One that cannot be read is not older.
 func olderThan(release string, major, minor int) bool {
 	first, rest, _ := strings.Cut(release, ".")

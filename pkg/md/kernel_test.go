@@ -29,6 +29,16 @@ func TestTooNewFor(t *testing.T) {
 	}
 }
 
+func TestLosesMarks(t *testing.T) {
+	for release, want := range map[string]bool{
+		"5.11.22": false, "5.12.0": true, "5.15.0-130-generic": true, "5.16.0": false, "6.12.57+deb13-amd64": false, "5.10.0-36-amd64": false, "": false,
+	} {
+		if got := LosesMarks(release); got != want {
+			t.Errorf("LosesMarks(%q) = %v; want %v", release, got, want)
+		}
+	}
+}
+
 func TestOlderThan(t *testing.T) {
 	for _, test := range []struct {
 		release string
