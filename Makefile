@@ -33,7 +33,7 @@ SOAK = 1
 CUTS = 100
 
 # The early binary lives in the initramfs, and small is a promise: bytes, stripped.
-EARLY_MAX = 3850000
+EARLY_MAX = 3860000
 
 # A fixed length for the hash, so that it does not depend on how much of the history a clone has.
 VERSION := $(shell git describe --tags --match 'v[0-9]*' --always --abbrev=12 --dirty 2>/dev/null || echo $(RELEASE))

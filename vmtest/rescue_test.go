@@ -38,7 +38,6 @@ func (r offline) end(t *testing.T) {
 // TestRescue boots the rescue image and makes the clone by its menu, as a person would at the serial console. The host
 // compares what came of it.
 func TestRescue(t *testing.T) {
-	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		l := Lab(t)
 		base := diskStates(t, l, suite)["stale"]

@@ -55,7 +55,6 @@ func newUEFIRig(t *testing.T, suite string) *loaderRig {
 
 // TestBootOnceSystemdBoot has a machine that systemd-boot starts make its clone at the next boot, and only at that.
 func TestBootOnceSystemdBoot(t *testing.T) {
-	t.Parallel()
 	onEach(t, suites[1:], func(t *testing.T, suite string) {
 		u := newUEFIRig(t, suite)
 		u.restart(t)

@@ -11,7 +11,6 @@ import (
 
 // TestWake has a machine really sleep on a disk beside its array. Told to make a clone at the next boot, it wakes instead.
 func TestWake(t *testing.T) {
-	t.Parallel()
 	onEach(t, suites[1:], func(t *testing.T, suite string) {
 		l := Lab(t)
 		conf, disks := bootCase{disks: strings.Fields(last), args: []string{"resume=/dev/vdd"}}.config(t, diskStates(t, l, suite)["stale"])

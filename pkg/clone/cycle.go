@@ -43,6 +43,13 @@ func (t *Target) Attach(ctx context.Context, opts Options) ([]*Result, error) {
 		c.bringIn(ctx)
 		c.each(func(s *session) error { return s.compareCopied(ctx, s.copied, false) })
 		c.each((*session).agree)
+		c.each(func(s *session) error {
+			if s.someDiscard() {
+				s.env.Log.Warnf("not all disks of %s take discards: what is freed (fstrim, discard) while %s is attached differs", s.Array.Name,
+					s.drive.Name)
+			}
+			return nil
+		})
 	})
 }
 
@@ -416,6 +423,20 @@ func (s *session) hurry() {
 			s.env.Log.Warnf("%s is left as it is, the cycle takes longer: %v", w.Attr, err)
 		}
 	}
+}
+
+// someDiscard tells whether some of the array's disks, with the clone among them, take discards, and others do not. md passes the
+// latter over, and says that it is done (drivers/md/raid1-10.c, Linux 6.12): what is freed while all are in differs then. That cannot
+// be held up: once discard_max_bytes is 0, Linux 6.12 takes no other value any more.
+func (s *session) someDiscard() bool {
+	names := append(slices.Clone(s.peers), s.drive.Name)
+	takes := 0
+	for _, name := range names {
+		if most, err := s.env.FS.Uint("class/block", s.env.FS.DiskOf(name), "queue/discard_max_bytes"); err == nil && most > 0 {
+			takes++
+		}
+	}
+	return takes > 0 && takes < len(names)
 }
 
 // verifyAll is --verify full.

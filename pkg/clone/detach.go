@@ -29,13 +29,28 @@ func (s *session) leave() error {
 	if err := s.endCheck(); err != nil { // one that was begun meanwhile
 		return err
 	}
-	if err := s.detach(); err != nil {
+	if err := s.stillAtRest(); err != nil {
+		return err
+	}
+	if err := s.detach(true); err != nil {
 		return err
 	}
 	s.inside, s.result.Offline = false, s.resting
 	s.keepPinned()
 	s.account()
 	return nil
+}
+
+// stillAtRest looks whether an array that was read-only when all was compared still is: somebody may have made it writable.
+func (s *session) stillAtRest() error {
+	if !s.resting {
+		return nil
+	}
+	now, err := s.Array.Read("array_state")
+	if s.resting = now == "readonly"; err == nil && !s.resting {
+		s.env.Log.Warnf("somebody has made %s writable: it was not at rest until the clone left", s.Array.Name)
+	}
+	return err
 }
 
 // watchSlot leaves the canary of a clone that is out.
@@ -46,7 +61,7 @@ func (s *session) watchSlot() error {
 		return err
 	}
 	if s.verdict.WhyVerify == differed { // by --verify none
-		s.verdict.Reasons = append(s.verdict.Reasons, report.Reason{Code: doubted, Text: differed})
+		s.tellDoubt()
 	}
 	err := s.leaveCanary(true)
 	if err == nil && !s.result.Offline {
@@ -60,8 +75,9 @@ func (s *session) watchSlot() error {
 }
 
 // detach takes the clone out in good order: it is looked at once more that it is the clone and not the last good copy,
-// it is failed, removed and flushed, and what the primaries' disks then say is read back.
-func (s *session) detach() error {
+// it is failed, removed and flushed, and what the primaries' disks then say is read back. Where it is to be a clone, it is an error if
+// it has failed by itself, or could not be written everywhere.
+func (s *session) detach(asClone bool) error {
 	on, err := md.ReadDevice(s.drive.Path)
 	if err != nil {
 		return err
@@ -80,7 +96,10 @@ func (s *session) detach() error {
 	if !ok {
 		return report.Fail(report.Failed, "not-attached", "%s is no member of %s any more", s.drive.Name, s.Array.Name)
 	}
-	if !m.Has("faulty") {
+	switch {
+	case m.Has("faulty") && asClone:
+		return driveFailed(s.drive.Name)
+	case !m.Has("faulty"):
 		if err := s.mayFail(state); err != nil {
 			return err
 		}
@@ -88,8 +107,16 @@ func (s *session) detach() error {
 			return err
 		}
 	}
-	if err := s.remove(s.drive.Name); err != nil {
+	bad, err := s.Array.BadBlocks(s.drive.Name) // nothing is written to it any more: this look is the last
+	if errors.Is(err, fs.ErrNotExist) {         // somebody was quicker
+		err = nil
+	}
+	if err = errors.Join(err, s.remove(s.drive.Name)); err != nil {
 		return err
+	}
+	if bad && asClone {
+		return report.Fail(report.Failed, "bad-blocks", "%s could not be written everywhere when it was about to leave %s: it is out, and no "+
+			"complete clone", s.drive.Name, s.Array.Name).Hint("look at the kernel log (dmesg); run this again, or replace it")
 	}
 	if err := md.Flush(s.drive.Path); err != nil {
 		return fmt.Errorf("flush %s: %w", s.drive.Path, err)
@@ -258,7 +285,7 @@ func (s *session) giveUp() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err = errors.Join(err, s.thaw(), s.comesBack()); err != nil {
+	if err = errors.Join(err, s.thaw(), s.comesBack(), s.endCheck()); err != nil {
 		return err
 	}
 	if bad := s.sound(); bad != nil {
@@ -270,7 +297,7 @@ func (s *session) giveUp() error {
 	} else {
 		s.env.Log.Infof("interrupted: taking %s out; the next run copies the rest", s.drive.Name)
 	}
-	if err := s.detach(); err != nil {
+	if err := s.detach(false); err != nil {
 		return err
 	}
 	return s.leaveCanary(m.InSync())

@@ -56,7 +56,13 @@ func (s *session) finish(ctx context.Context, err error) error {
 	case s.inside:
 		err = s.afterFailure(err)
 	}
+	if ctx.Err() != nil && (s.inside || s.keeps) { // a comparison that was ended may have failed to
+		if e := s.openRange(); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
 	if e := s.untune(); e != nil {
+		s.acted = true // something is left changed
 		err = errors.Join(err, e)
 	}
 	if s.inside || s.result.CopiedBytes > 0 {
@@ -128,6 +134,10 @@ func (s *session) drop(state md.State) error {
 		return err
 	}
 	if !m.Has("faulty") {
+		state, err := s.Array.State() // a drive that fails takes its time to answer
+		if err != nil {
+			return err
+		}
 		if left, _ := whoIsLeft(state, s.peers); len(left) == 0 {
 			return nil // whatever it is, it is all that is left
 		}

@@ -308,7 +308,7 @@ func (s *session) takeBack() error {
 		return err
 	}
 	if m.InSync() {
-		return s.detach()
+		return s.detach(false)
 	}
 	if m.Slot >= 0 && !m.Has("faulty") {
 		if err := s.Array.Write("faulty", "dev-"+s.drive.Name, "state"); err != nil {

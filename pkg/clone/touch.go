@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -127,14 +128,14 @@ func (s *session) touch(ctx context.Context) (touchWay, error) {
 	way := chooseTouch(held, t.Array.Name, users, l, q.LogicalBlock)
 	switch way.kind {
 	case touchExclusive:
-		return way, rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), unix.O_EXCL)
+		return way, rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), unix.O_EXCL, 0)
 	case touchSector0:
-		return way, rewrite(t.Array.Path(), 512, 0)
+		return way, rewrite(t.Array.Path(), 512, 0, 0)
 	case touchFreeze:
 		return way, freezeAndThaw(way.mount)
 	case touchSuspend:
 		return way, t.env.whileSuspended(way.dms, func() error {
-			return rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), 0)
+			return rewrite(t.Array.Path(), int(max(q.LogicalBlock, 4096)), 0, frozenAtMost/2) // then the guard resumes them
 		})
 	default:
 		return way, fmt.Errorf("%s: nothing that is on it (%s) lets a block be rewritten without a race", t.Array.Name, describe(users))
@@ -165,16 +166,19 @@ func (t *Target) sniff() (layout, error) {
 	return sniff(head), nil
 }
 
-// rewrite reads the first n bytes of a device and writes them back.
-func rewrite(path string, n, flags int) error {
+// rewrite reads the first n bytes of a device and writes them back, unless the reading takes longer than most; 0 is no bound.
+func rewrite(path string, n, flags int, most time.Duration) error {
 	d, err := md.OpenDisk(path, unix.O_RDWR|flags)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	block := md.AlignedBuffer(n)
+	block, start := md.AlignedBuffer(n), time.Now()
 	if err := d.ReadAligned(block, 0); err != nil {
 		return err
+	}
+	if took := time.Since(start); most > 0 && took > most {
+		return fmt.Errorf("reading %s took %s", path, took.Round(time.Second))
 	}
 	return d.WriteAligned(block, 0)
 }

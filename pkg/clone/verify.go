@@ -17,16 +17,15 @@ func (s *session) checkAll(ctx context.Context) error {
 	if err := s.readLast(ctx); err != nil {
 		return err
 	}
-	err := s.pass(ctx, "check")
+	count, err := s.pass(ctx, "check")
 	if err != nil && s.failedInPass() != nil { // what a failed member cannot read counts as different
 		return err
 	}
-	count, e := s.Array.FS.Uint(s.Array.Attr("mismatch_cnt")) // of one that was ended too, as far as it came
-	if err != nil && e == nil && count > 0 {
+	if err != nil && count > 0 {
 		// doubted, and not counted: the next comparison counts it again, or another clone could not be read there
-		e = s.suspect()
+		err = errors.Join(err, s.suspect())
 	}
-	if err = errors.Join(err, e); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := s.differs(count); err != nil {
@@ -55,7 +54,7 @@ func (s *session) differs(sectors uint64) error {
 
 // suspect records that all of the clone is to be compared before it counts as one again.
 func (s *session) suspect() error {
-	s.verdict.WhyVerify = differed
+	s.verdict.WhyVerify, s.doubted = differed, true
 	return s.doubt(differed)
 }
 
@@ -139,7 +138,7 @@ func (s *session) repairAll(ctx context.Context) error {
 	if err := s.readLast(ctx); err != nil {
 		return err
 	}
-	if err := s.pass(ctx, "repair"); err != nil {
+	if _, err := s.pass(ctx, "repair"); err != nil {
 		return err
 	}
 	s.result.MismatchedSectors = 0
@@ -157,21 +156,27 @@ func firstInSync(state md.State) string {
 	return first.Name
 }
 
-// pass goes over all of the array: "check" or "repair".
-func (s *session) pass(ctx context.Context, action string) error {
+// pass goes over all of the array, "check" or "repair", and returns how many sectors differ; of one that was ended, as far as it came.
+func (s *session) pass(ctx context.Context, action string) (uint64, error) {
 	if err := s.openRange(); err != nil {
-		return err
+		return 0, err
 	}
 	// md takes the end of a range away as it gets there, and only then (drivers/md/md.c, md_do_sync, Linux 6.12)
 	if err := s.tune("sync_max", strconv.FormatUint(s.bitmap.SyncSize, 10)); err != nil {
-		return err
+		return 0, err
 	}
 	err := s.Array.Write(action, "sync_action")
 	if err == nil {
 		err = s.awaitPass(ctx, action)
 	}
+	count, e := s.Array.FS.Uint(s.Array.Attr("mismatch_cnt"))
+	if err == nil { // the next check counts from 0
+		if now, why := s.Array.Read("sync_action"); now != "idle" {
+			err = errors.Join(s.stopped(), why)
+		}
+	}
 	// one that ends early leaves where it ended as the beginning of every later sync
-	return errors.Join(err, s.openRange(), s.forget("sync_max"))
+	return count, errors.Join(err, e, s.openRange(), s.forget("sync_max"))
 }
 
 func (s *session) awaitPass(ctx context.Context, want string) error {
@@ -187,13 +192,20 @@ func (s *session) awaitPass(ctx context.Context, want string) error {
 	s.env.Progress.Start(label + s.drive.Name)
 	defer s.env.Progress.Done()
 	total := s.bitmap.SyncSize * 512
-	begun := false
+	begun, cut := false, false
 	for end := s.env.Now().Add(patience); ; {
 		action, err := s.Array.Read("sync_action")
 		if err != nil {
 			return err
 		}
-		begun = begun || action == want
+		if action == "frozen" {
+			return report.Fail(report.Failed, "frozen", "somebody froze the sync of %s", s.Array.Name)
+		}
+		first, err := s.Array.Read("sync_min") // not 0 once one was ended: the next one begins there
+		if err != nil {
+			return err
+		}
+		begun, cut = begun || action == want, cut || first != "0"
 		if action == "idle" {
 			if err := s.failedInPass(); err != nil { // which may have ended it before anybody looked
 				return err
@@ -201,6 +213,9 @@ func (s *session) awaitPass(ctx context.Context, want string) error {
 			seen, err := s.Array.Read("sync_max")
 			if err != nil {
 				return err
+			}
+			if cut {
+				return s.stopped()
 			}
 			if begun || seen == "max" || s.env.Now().After(end) {
 				return s.passFinished(want)
@@ -270,10 +285,14 @@ func (s *session) passFinished(want string) error {
 		return err
 	}
 	if last != want || end != "max" {
-		return report.Fail(report.Failed, "check-stopped", "the comparison was ended before it had seen all of %s (by something else that "+
-			"checks arrays, or by another member's failure)", s.Array.Name).Hint("run this again")
+		return s.stopped()
 	}
 	return nil
+}
+
+func (s *session) stopped() *report.Error {
+	return report.Fail(report.Failed, "check-stopped", "the comparison was ended before it had seen all of %s (by something else that "+
+		"checks arrays, or by another member's failure)", s.Array.Name).Hint("run this again")
 }
 
 // wantsAll tells whether all of the clone is to be compared.
@@ -296,14 +315,32 @@ func (s *session) agree() error {
 	}
 	if s.result.MismatchedSectors == 0 {
 		var err error
+		if s.verdict.WhyVerify == differed {
+			s.tellDoubt()
+		}
 		if s.done == config.VerifyFull {
 			err = errors.Join(s.doubt(""), s.recordStay())
 		}
 		return errors.Join(s.allThere(), err)
 	}
-	return report.Fail(report.Differs, "mismatch", "%s differs from the array in %d sectors; it was left attached, and is no "+
+	e := report.Fail(report.Differs, "mismatch", "%s differs from the array in %d sectors; it was left attached, and is no "+
 		"usable clone", s.drive.Name, s.result.MismatchedSectors).
 		Hint("swap on the array can differ without harm while the system runs; compare offline to be certain")
+	if s.someDiscard() {
+		e = e.Hint("what was freed meanwhile (fstrim, discard) differs, as not all disks take discards")
+	}
+	if s.wantsAll() && len(s.peers) > 1 {
+		e = e.Hint("all disks were compared with each other: it may be the array's own that differ")
+	}
+	return e
+}
+
+// tellDoubt says that the clone is doubted.
+func (s *session) tellDoubt() {
+	if !slices.ContainsFunc(s.verdict.Reasons, func(r report.Reason) bool { return r.Code == doubted }) {
+		s.verdict.Reasons = append(s.verdict.Reasons, report.Reason{Code: doubted, Text: s.drive.Name + " is doubted: " + differed})
+		s.env.Log.Warnf("%s is doubted: the next cycle compares all of it", s.drive.Name)
+	}
 }
 
 // allThere says which primaries were lost since the session began: of a clone that stays attached nobody looks for that later.
