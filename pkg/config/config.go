@@ -93,6 +93,15 @@ func ParseBootWait(s string) (BootWait, error) {
 // HasClone tells whether u is one of the recorded clones.
 func (a Array) HasClone(u md.UUID) bool { return slices.Contains(a.Clones, u) }
 
+// PinKB is the limit that can be written before the members are known (the ATTR line of the udev rules): the user's own, else the
+// clone's, else 0 for "only the program can tell".
+func (a Array) PinKB() uint64 {
+	if a.MaxSectorsKB != MaxSectorsAuto {
+		return a.MaxSectorsKB
+	}
+	return a.CloneMaxSectorsKB
+}
+
 // Load reads every NAME.conf below root, sorted by name. No directory or no file is an empty list, not an error. Two
 // files for one array are an error, and so is one clone in two: each is a member of one array.
 func Load(root string) ([]Array, error) {

@@ -188,6 +188,19 @@ func TestSaveRefusesAHostileName(t *testing.T) {
 	}
 }
 
+func TestPinKB(t *testing.T) {
+	for _, test := range []struct {
+		a    Array
+		want uint64
+	}{
+		{Array{}, 0}, {Array{CloneMaxSectorsKB: 512}, 512}, {Array{MaxSectorsKB: 128, CloneMaxSectorsKB: 512}, 128},
+	} {
+		if got := test.a.PinKB(); got != test.want {
+			t.Errorf("PinKB(%+v) = %d; want %d", test.a, got, test.want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("array = " + uuid1 + "\nclone = " + uuid2 + "\nverify = full\nboot-wait = never\n"))
 	f.Add([]byte("[mdclone]\narray=" + uuid1 + "\nmax-sectors-kb=auto"))
