@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"mdclone/pkg/report"
 	"mdclone/vmtest/vm"
 )
 
@@ -62,6 +63,16 @@ var layouts = []layoutCase{
 		},
 		offline: []offlineCase{
 			{name: "cloned", state: "stale", disks: strings.Fields(last), shell: "mount", do: offline.atTheRelease, on: firstSuite},
+		},
+	},
+	{
+		// root needs a passphrase, and the array its wait: its one disk says that the clone was attached, and that is away
+		name: "LVM on LUKS on one primary", layout: vm.Layout{LUKS: true, Primaries: 1}, states: []string{"cut"},
+		offline: []offlineCase{
+			{
+				name: "absent", state: "cut", disks: []string{"p1"}, args: []string{"mdclone.clone-wait=45"}, code: report.NoDrive, why: "no-drive",
+				array: "0-", on: toolsOnly,
+			},
 		},
 	},
 	{

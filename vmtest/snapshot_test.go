@@ -239,7 +239,7 @@ func (r *rig) refusedNow(want string, state clone.State, drive string) {
 	r.t.Helper()
 	code(r.t, r.account(3, "backup", "--clone", drive), want)
 	got := r.early(3, "check", "/dev/md0", drive)
-	if state == clone.Outdated && !fullCopyCost.MatchString(got.Stderr) {
+	if state == clone.Outdated && want != "touched" && !fullCopyCost.MatchString(got.Stderr) {
 		r.t.Errorf("check says %q; want what a full copy costs", got.Stderr)
 	}
 	for _, c := range r.status().Clones {

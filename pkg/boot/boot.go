@@ -161,6 +161,15 @@ func (b *Boot) mark(name, text string) error {
 	return os.WriteFile(b.file(name), []byte(text), 0o644)
 }
 
+// unmark removes a file of state, if it is there.
+func (b *Boot) unmark(name string) error {
+	err := os.Remove(b.file(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // scanner looks at the disks, and has patience with one that does not answer; less in those stages of the initramfs that look
 // again and again, and leave what they miss to init-premount.
 func (b *Boot) scanner() *md.Scanner {

@@ -16,6 +16,10 @@ import (
 // liftMark is followed by a clone's device UUID: the guard in the udev rules leaves that clone alone.
 const liftMark = "unguarded-"
 
+// liftedMark is followed by the UUID of an array that runs from a clone: the udev rules keep mdadm from its other members, which a
+// POLICY line in mdadm.conf would have it put in, part of their data newer and part older.
+const liftedMark = "lifted-"
+
 // liftAtMost bounds mdadm.
 const liftAtMost = time.Minute
 
@@ -54,6 +58,7 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 		b.Log.Warnf("this machine runs from the clone: array %s was started from %s (%s), as %s", f.Conf.Name, md.NodePath(d.Clone.Name),
 			u, d.Why)
 		b.showSplash(ctx, "this machine runs from the clone")
+		errs = append(errs, b.mark(liftedMark+f.Conf.UUID.Dashed(), ""))
 		return errors.Join(append(errs, b.motd("THIS MACHINE RUNS FROM THE CLONE: array %s was started from the clone drive (%s),\nas %s.\n"+
 			"What is written now is on the clone alone. See: mdclone-early status\n", f.Conf.Name, md.NodePath(d.Clone.Name), d.Why))...)
 	}
@@ -69,11 +74,7 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 
 // guard takes back what a lift has changed for a clone.
 func (b *Boot) guard(conf config.Array, clone Drive) error {
-	err := os.Remove(b.file(liftMark + clone.Super.Device.Dashed()))
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, b.claim(conf, clone))
+	return errors.Join(b.unmark(liftMark+clone.Super.Device.Dashed()), b.unmark(liftedMark+conf.UUID.Dashed()), b.claim(conf, clone))
 }
 
 // runsWithout tells whether the array runs, and a drive is not in it.
@@ -177,7 +178,7 @@ func (b *Boot) stopUnlifted(ctx context.Context, f Facts, array md.Array, d Deci
 			f.Conf.Name, d.Why))
 	}
 	b.Log.Warnf("%s is stopped: %s", array.Name, d.Why)
-	var errs []error
+	errs := []error{b.unmark(liftedMark + f.Conf.UUID.Dashed())}
 	for _, c := range f.Drives {
 		if f.In[c.Name] {
 			errs = append(errs, b.claim(f.Conf, c))

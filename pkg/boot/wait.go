@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,11 +24,28 @@ func (b *Boot) wait(ctx context.Context) error {
 	if err := b.mark(premount, ""); err != nil { // first of all: what is next is another stage, whatever becomes of this one
 		return err
 	}
+	began, late := b.Uptime()
 	err := b.look(ctx)
 	if err != nil && b.asked() && !exists(b.file(outcomeFile)) { // nothing that comes later would know why
 		err = errors.Join(err, b.conclude(ctx, why(report.Failed, "wait", "%v", err)))
 	}
-	return errors.Join(err, b.release(ctx))
+	err = errors.Join(err, b.release(ctx))
+	if late == nil {
+		late = b.notCounted(began)
+	}
+	return errors.Join(err, late)
+}
+
+// notCounted gives initramfs-tools its time to look for the root device anew, where some was spent here: it counts from the beginning
+// on (init and scripts/local, 0.142), and would give up before what is started only now has led to anything.
+func (b *Boot) notCounted(since time.Duration) error {
+	const little = 2 * time.Second
+	conf := filepath.Join(b.Root, "conf")
+	now, err := b.Uptime()
+	if err != nil || now-since < little || !exists(conf) {
+		return err
+	}
+	return appendTo(filepath.Join(conf, "param.conf"), fmt.Sprintf("starttime=%d\n", int(now.Seconds())))
 }
 
 // look looks until there is nothing to wait for, and then makes the clones that are asked for. Each array's wait has its own

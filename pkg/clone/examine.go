@@ -77,6 +77,9 @@ func unfitArray(f Facts) (Verdict, bool) {
 		}
 	}
 	for _, m := range f.Array.Members {
+		if strings.HasPrefix(m.Name, "md") {
+			return nested(m.Name), true
+		}
 		// also where it had a write error (drivers/md/raid1.c, raid1_end_write_request, Linux 6.12)
 		if m.Has("want_replacement") {
 			return refuse(Unsuitable, "want-replacement", "md wants to replace %s, and would put the clone in its place", m.Name).
@@ -91,6 +94,12 @@ func unfitArray(f Facts) (Verdict, bool) {
 		}
 	}
 	return takenBySpare(f.ArrayName, f.DriveName, f.Array)
+}
+
+// nested is an array as a member, whose own members come first at boot, when nobody knows of what is on them.
+func nested(name string) Verdict {
+	return refuse(Unsuitable, "nested", "%s is an array itself: a boot could not tell which members of one on it are missing", name).
+		hint("a clone and its array need disks or partitions of their own")
 }
 
 // examineMember lets a rerun go on with the drive that an earlier run has put in already, and with no other: a member

@@ -3,6 +3,7 @@ package clone
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
@@ -182,6 +183,8 @@ func (f Facts) mindBadBlocks(v Verdict) Verdict {
 // unfitDevice is what a drive must be whatever is on it.
 func unfitDevice(f Facts) (Verdict, bool) {
 	switch {
+	case strings.HasPrefix(f.DriveName, "md"):
+		return nested(f.DriveName), true
 	case f.ReadOnly:
 		return refuse(Unsuitable, "read-only", "%s is read-only", f.DriveName).
 			hint("is there a switch on it? else blockdev --setrw /dev/%s", f.DriveName), true
