@@ -103,7 +103,29 @@ func (r *rig) dataArray(t *testing.T) {
 	if s.RaidDisks != 3 || s.Degraded != 1 || s.RunsFromClone || at(s.Clones[0]) == "" {
 		t.Errorf("the array of data disks: %+v; want it started without its clone", s)
 	}
+	r.ownComes(t, disks[2])
 	r.spareComes(t, disks[0])
+}
+
+// ownComes: an own disk stays out of an array that runs from its clone, also where a policy has mdadm put it in.
+func (r *rig) ownComes(t *testing.T, d vm.Disk) {
+	t.Helper()
+	node := "/dev/" + r.name(d.Serial)
+	lifted := "/run/mdclone/lifted-" + strings.TrimSpace(r.Script("udevadm info --query=property --name="+node+" | sed -n s/^ID_FS_UUID=//p"))
+	r.Script("mdadm /dev/md9 --fail " + node + "; mdadm /dev/md9 --remove " + node + "; udevadm settle; touch " + lifted)
+	r.Unplugged(d.Serial)
+	node = "/dev/" + r.Plugged(d)
+	r.Must("udevadm", "settle")
+	in := func() bool { return r.Try("test", "-e", "/sys/block/md9/md/dev-"+filepath.Base(node)).Code == 0 }
+	if in() {
+		t.Error("an own disk is put into an array that runs from its clone")
+	}
+	r.Script("rm " + lifted + "; udevadm trigger --settle --action=add " + node)
+	if !in() {
+		t.Fatal("the policy does not put it in otherwise: this shows nothing")
+	}
+	// nothing has written to the array yet, and until then md syncs nothing
+	r.Script("mdadm --readwrite /dev/md9; until [ $(cat /sys/block/md9/md/degraded) = 1 ]; do sleep 0.1; done")
 }
 
 // spareComes: a clone whose join was cut is a spare by its own superblock. It stays out when it is plugged in beside an array that

@@ -119,7 +119,7 @@ var bootCases = []bootCase{
 		data: "old", array: "--2", wrote: true,
 	},
 	{
-		name: "alone, diverged", state: "diverged", disks: []string{"clone"}, args: []string{"mdclone.wait=3"},
+		name: "alone, diverged", state: "diverged", disks: []string{"clone"}, args: []string{"mdclone.wait=3", "quiet"},
 		data: "own", array: "--2", wrote: true, on: everySystem,
 	},
 	{name: "ahead", state: "ahead", disks: strings.Fields(last), data: "newest", array: "--2", wrote: true},
@@ -307,7 +307,7 @@ func (r *rig) slots() string {
 // does so alone, that no backup is made of that.
 func (r *rig) runsFromClone(t *testing.T, alone bool) {
 	t.Helper()
-	said := map[string]string{"login": r.File("/run/motd.d/mdclone"), "the kernel log": r.Must("dmesg")}
+	said := map[string]string{"login": r.File("/run/motd.d/mdclone"), "the kernel log": r.Must("dmesg"), "the console": r.Console()}
 	if alone {
 		said["status"] = r.early(0, "status").Stdout
 		if s := r.status(); !s.RunsFromClone {
