@@ -31,17 +31,18 @@ type app struct {
 	now            func() time.Time
 	rtc            func() time.Time           // the hardware clock taken for UTC, zero without one
 	members        func() ([]md.Found, error) // of arrays, on this machine's disks
-	loaded         func() string              // /proc/modules
-	mounts         func() string              // /proc/self/mountinfo
-	done           <-chan struct{}            // closed by a signal that ends the run
-	json           bool                       // --json
-	document       *document                  // what a command had to say as JSON
+	starter        func(md.Found) (starter, error)
+	loaded         func() string   // /proc/modules
+	mounts         func() string   // /proc/self/mountinfo
+	done           <-chan struct{} // closed by a signal that ends the run
+	json           bool            // --json
+	document       *document       // what a command had to say as JSON
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	a := &app{
 		stdin: stdin, stdout: stdout, stderr: stderr, log: report.Log{W: stderr}, euid: os.Geteuid, self: executable,
-		now: time.Now, rtc: hardwareClock, members: scanMembers, loaded: loadedModules, mounts: mountinfo,
+		now: time.Now, rtc: hardwareClock, members: scanMembers, starter: starterOf, loaded: loadedModules, mounts: mountinfo,
 	}
 	a.command = func(root, name string, args ...string) error {
 		if err := a.stopped(); err != nil {

@@ -70,6 +70,9 @@ func (c *installCommand) install(args []string, doc *document) error {
 	if err := c.app.dropTemporary(m); err != nil {
 		return err
 	}
+	if m.root == "/" {
+		c.app.firmware(arrays)
+	}
 	menu, err := c.app.installFiles(m, arrays, doc)
 	if err != nil {
 		return err
