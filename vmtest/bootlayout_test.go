@@ -71,7 +71,7 @@ var layouts = []layoutCase{
 		offline: []offlineCase{
 			{
 				name: "absent", state: "cut", disks: []string{"p1"}, args: []string{"mdclone.clone-wait=45"}, code: report.NoDrive, why: "no-drive",
-				array: "0-", on: toolsOnly,
+				array: "0-", on: rareTools,
 			},
 		},
 	},

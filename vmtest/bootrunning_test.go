@@ -103,29 +103,8 @@ func (r *rig) dataArray(t *testing.T) {
 	if s.RaidDisks != 3 || s.Degraded != 1 || s.RunsFromClone || at(s.Clones[0]) == "" {
 		t.Errorf("the array of data disks: %+v; want it started without its clone", s)
 	}
-	r.ownComes(t, disks[2])
 	r.spareComes(t, disks[0])
-}
-
-// ownComes: an own disk stays out of an array that runs from its clone, also where a policy has mdadm put it in.
-func (r *rig) ownComes(t *testing.T, d vm.Disk) {
-	t.Helper()
-	node := "/dev/" + r.name(d.Serial)
-	lifted := "/run/mdclone/lifted-" + strings.TrimSpace(r.Script("udevadm info --query=property --name="+node+" | sed -n s/^ID_FS_UUID=//p"))
-	r.Script("mdadm /dev/md9 --fail " + node + "; mdadm /dev/md9 --remove " + node + "; udevadm settle; touch " + lifted)
-	r.Unplugged(d.Serial)
-	node = "/dev/" + r.Plugged(d)
-	r.Must("udevadm", "settle")
-	in := func() bool { return r.Try("test", "-e", "/sys/block/md9/md/dev-"+filepath.Base(node)).Code == 0 }
-	if in() {
-		t.Error("an own disk is put into an array that runs from its clone")
-	}
-	r.Script("rm " + lifted + "; udevadm trigger --settle --action=add " + node)
-	if !in() {
-		t.Fatal("the policy does not put it in otherwise: this shows nothing")
-	}
-	// nothing has written to the array yet, and until then md syncs nothing
-	r.Script("mdadm --readwrite /dev/md9; until [ $(cat /sys/block/md9/md/degraded) = 1 ]; do sleep 0.1; done")
+	r.ownComes(t, disks)
 }
 
 // spareComes: a clone whose join was cut is a spare by its own superblock. It stays out when it is plugged in beside an array that
@@ -145,5 +124,33 @@ func (r *rig) spareComes(t *testing.T, d vm.Disk) {
 	}
 	if r.Try("mdadm", "-I", node); !in() {
 		t.Error("mdadm does not take it in when it is told to: this shows nothing")
+	}
+}
+
+// ownComes: own disks stay out of an array that runs from its clone, also where a policy has mdadm put them in.
+func (r *rig) ownComes(t *testing.T, disks []vm.Disk) {
+	t.Helper()
+	node := "/dev/" + r.name(disks[0].Serial)
+	r.Script("mdadm --readwrite /dev/md9 2>/dev/null || true; until grep -q in_sync /sys/block/md9/md/dev-" + filepath.Base(node) + "/state; do sleep 0.1; done")
+	lifted := "/run/mdclone/lifted-" + strings.TrimSpace(r.Script("udevadm info --query=property --name="+node+" | sed -n s/^ID_FS_UUID=//p"))
+	r.Script("mdadm --stop --quiet /dev/md9")
+	for _, d := range disks[1:] {
+		r.Unplugged(d.Serial)
+	}
+	r.Script("mdadm --stop --quiet /dev/md9 2>/dev/null || true; mdadm --assemble --run --quiet /dev/md9 " + node +
+		"; mdadm --readwrite /dev/md9 2>/dev/null || true; touch " + lifted)
+	own := "/dev/" + r.Plugged(disks[1])
+	r.Must("udevadm", "settle")
+	in := func() bool { return r.Try("test", "-e", "/sys/block/md9/md/dev-"+filepath.Base(own)).Code == 0 }
+	if in() {
+		t.Error("an own disk is put into an array that runs from its clone")
+	}
+	r.Script("rm " + lifted + "; udevadm trigger --settle --action=add " + own)
+	if !in() {
+		t.Fatal("the policy does not put it in otherwise: this shows nothing")
+	}
+	r.Script("touch " + lifted + "; until grep -q in_sync /sys/block/md9/md/dev-" + filepath.Base(own) + "/state; do sleep 0.1; done; udevadm trigger --settle " + own)
+	if r.Try("test", "-e", lifted).Code == 0 {
+		t.Error("an array that does not run from its clone any more is called lifted still")
 	}
 }

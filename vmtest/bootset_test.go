@@ -314,6 +314,7 @@ func (r *rig) runsFromClone(t *testing.T, alone bool) {
 			t.Errorf("status: %+v; want it to run from its clone", s)
 		}
 		code(t, r.account(3, "backup"), "no-primary")
+		r.Script("ls /run/mdclone/lifted-*") // by which udev's rule keeps own disks out
 	}
 	for what, text := range said {
 		if !strings.Contains(strings.ToLower(text), "this machine runs from the clone") {

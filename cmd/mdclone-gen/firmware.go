@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"mdclone/pkg/config"
 	"mdclone/pkg/md"
@@ -73,20 +72,19 @@ func gptTypes(disk io.ReaderAt, block int64) ([][]byte, error) {
 	return types, nil
 }
 
-// missing says what a clone's disk lacks that one of the array's own has, "" for nothing.
-func missing(clone starter, own []starter) string {
-	var lacks []string
-	if !clone.esp && slices.ContainsFunc(own, func(s starter) bool { return s.esp }) {
-		lacks = append(lacks, "no EFI system partition")
+// missing says what a clone's disk lacks that one of the array's own has, and that firmware wants: UEFI, or else a BIOS; "" for nothing.
+func missing(clone starter, own []starter, uefi bool) string {
+	switch {
+	case uefi && !clone.esp && slices.ContainsFunc(own, func(s starter) bool { return s.esp }):
+		return "no EFI system partition"
+	case !uefi && !clone.code && slices.ContainsFunc(own, func(s starter) bool { return s.code }):
+		return "no boot code in its first sector"
 	}
-	if !clone.code && slices.ContainsFunc(own, func(s starter) bool { return s.code }) {
-		lacks = append(lacks, "no boot code in its first sector")
-	}
-	return strings.Join(lacks, " and ")
+	return ""
 }
 
 // firmware warns of each clone that is plugged in and lacks what firmware starts the array's own disks by.
-func (a *app) firmware(arrays []config.Array) {
+func (a *app) firmware(arrays []config.Array, uefi bool) {
 	found, err := a.members()
 	if err != nil {
 		a.log.Infof("whether firmware can start the clone is not known: %v", err)
@@ -111,7 +109,7 @@ func (a *app) firmware(arrays []config.Array) {
 			}
 		}
 		for path, s := range clones {
-			if lacks := missing(s, own); lacks != "" {
+			if lacks := missing(s, own, uefi); lacks != "" {
 				a.log.Warnf("the disk of %s, the clone of %s, has %s, as the array's own disks have: firmware cannot start it alone; "+
 					"install the boot loader there as on them, and try it once", path, conf.Name, lacks)
 			}

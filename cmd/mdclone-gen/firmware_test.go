@@ -69,15 +69,17 @@ func TestFirmware(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		disks map[string]starter
+		uefi  bool
 		want  string // "" for no warning
 	}{
-		{"as the others", map[string]starter{"sda": {true, true}, "sdc": {true, true}}, ""},
-		{"started by something else", map[string]starter{"sda": {}, "sdc": {}}, ""},
-		{"no EFI system partition", map[string]starter{"sda": {false, true}, "sdc": {}}, "has no EFI system partition,"},
-		{"nothing", map[string]starter{"sda": {true, true}, "sdc": {}}, "no EFI system partition and no boot code"},
-		{"more than the others", map[string]starter{"sda": {}, "sdc": {true, true}}, ""},
-		{"the clone is away", map[string]starter{"sda": {true, true}}, ""},
-		{"another array's disk", map[string]starter{"sdx": {true, true}, "sdc": {}}, ""},
+		{"as the others", map[string]starter{"sda": {true, true}, "sdc": {true, true}}, true, ""},
+		{"started by something else", map[string]starter{"sda": {}, "sdc": {}}, false, ""},
+		{"no EFI system partition", map[string]starter{"sda": {false, true}, "sdc": {}}, true, "has no EFI system partition,"},
+		{"no boot code", map[string]starter{"sda": {true, true}, "sdc": {}}, false, "has no boot code"},
+		{"boot code that UEFI does not want", map[string]starter{"sda": {true, true}, "sdc": {false, true}}, true, ""},
+		{"more than the others", map[string]starter{"sda": {}, "sdc": {true, true}}, false, ""},
+		{"the clone is away", map[string]starter{"sda": {true, true}}, true, ""},
+		{"another array's disk", map[string]starter{"sdx": {true, true}, "sdc": {}}, true, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -96,7 +98,7 @@ func TestFirmware(t *testing.T) {
 				return found, nil
 			}
 			a.starter = func(f md.Found) (starter, error) { return test.disks[f.Name], nil }
-			a.firmware(conf)
+			a.firmware(conf, test.uefi)
 			if got := log.String(); (got != "") != (test.want != "") || !strings.Contains(got, test.want) {
 				t.Errorf("firmware() says %q; want %q", got, test.want)
 			}
@@ -105,7 +107,7 @@ func TestFirmware(t *testing.T) {
 	var log bytes.Buffer
 	a := newApp(nil, &log, &log)
 	a.members = func() ([]md.Found, error) { return nil, errors.New("no disks") }
-	if a.firmware(conf); !strings.Contains(log.String(), "not known: no disks") {
+	if a.firmware(conf, false); !strings.Contains(log.String(), "not known: no disks") {
 		t.Errorf("firmware() says %q; want why it does not know", log.String())
 	}
 }

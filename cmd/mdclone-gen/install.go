@@ -71,7 +71,7 @@ func (c *installCommand) install(args []string, doc *document) error {
 		return err
 	}
 	if m.root == "/" {
-		c.app.firmware(arrays)
+		c.app.firmware(arrays, m.exists("sys/firmware/efi"))
 	}
 	menu, err := c.app.installFiles(m, arrays, doc)
 	if err != nil {

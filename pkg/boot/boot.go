@@ -29,6 +29,7 @@ const (
 	stageWait   = "init-premount" // all devices of the first moment have been seen
 	stageBlock  = "local-block"   // again and again, while the root device is missed
 	stageBottom = "init-bottom"   // the root file system is there
+	stageLifted = "lifted"        // an own disk of an array that was started from a clone has been seen (udev)
 	stageHold   = "hold"
 	stageApart  = "apart"
 )
@@ -83,6 +84,9 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 	if len(args) > 1 && args[0] == stageHold {
 		return b.hold()
 	}
+	if len(args) > 1 && args[0] == stageLifted {
+		return b.lifted(args[1])
+	}
 	apart := len(args) == 2 && args[0] == stageApart
 	if apart {
 		args = args[1:]
@@ -105,7 +109,12 @@ func (b *Boot) Do(ctx context.Context, args []string) error {
 		// lose against primaries that are seen a moment earlier
 		return nil
 	case early && !apart && slices.Contains([]string{stageStart, stageRuns, stageWait, stageBlock, stageBottom}, stage):
-		return b.apart(ctx)
+		began, unknown := b.Uptime()
+		err = b.apart(ctx)
+		if stage == stageWait && unknown == nil {
+			err = errors.Join(err, b.notCounted(began))
+		}
+		return err
 	case stage == stageStart:
 		_, err = b.step(ctx, false, false)
 		return err

@@ -318,3 +318,32 @@ func TestClaims(t *testing.T) {
 	}
 	claims(false, "in the running system")
 }
+
+// TestNotCounted: initramfs-tools counts anew after a wait, and what was in its file stays.
+func TestNotCounted(t *testing.T) {
+	for _, test := range []struct {
+		took  time.Duration
+		tools bool
+		want  string
+	}{
+		{time.Second, true, "ROOT=/dev/x\n"},
+		{65 * time.Second, true, "ROOT=/dev/x\nstarttime=75\n"},
+		{65 * time.Second, false, ""},
+	} {
+		b, _ := fake(t, "")
+		file := filepath.Join(b.Root, "conf/param.conf")
+		if test.tools {
+			if err := errors.Join(os.Mkdir(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("ROOT=/dev/x\n"), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const began = 10 * time.Second
+		b.Uptime = func() (time.Duration, error) { return began + test.took, nil }
+		if err := b.notCounted(began); err != nil {
+			t.Errorf("notCounted() = %v", err)
+		}
+		if got, err := os.ReadFile(file); string(got) != test.want || test.tools != (err == nil) {
+			t.Errorf("after %s param.conf has %q, %v; want %q", test.took, got, err, test.want)
+		}
+	}
+}

@@ -27,7 +27,7 @@ func (b *Boot) claim(conf config.Array, c Drive) error {
 	name := claimMark + c.Super.Device.Dashed()
 	pid, drive, err := b.holder(name)
 	switch known := err == nil; {
-	case known && pid > 0 && drive == c.Name && b.FS.Exists("class/block", drive):
+	case known && pid > 0 && b.FS.Exists("class/block", drive):
 		return nil
 	case known && pid > 0: // the drive is back under another name, and what is held is gone
 		_ = unix.Kill(pid, unix.SIGKILL)

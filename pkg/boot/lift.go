@@ -44,6 +44,7 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, b.mark(liftedMark+f.Conf.UUID.Dashed(), "")) // before an own disk can be seen
 	failed := b.startFrom(ctx, f, d.Clone)
 	if failed != nil && b.runsWithout(f, d.Clone) { // mdadm was quicker, with what came this moment: that may have to be stopped
 		return errors.Join(append(errs, failed, b.guard(f.Conf, d.Clone), errAgain)...)
@@ -58,11 +59,11 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 		b.Log.Warnf("this machine runs from the clone: array %s was started from %s (%s), as %s", f.Conf.Name, md.NodePath(d.Clone.Name),
 			u, d.Why)
 		b.showSplash(ctx, "this machine runs from the clone")
-		errs = append(errs, b.mark(liftedMark+f.Conf.UUID.Dashed(), ""))
 		return errors.Join(append(errs, b.motd("THIS MACHINE RUNS FROM THE CLONE: array %s was started from the clone drive (%s),\nas %s.\n"+
 			"What is written now is on the clone alone. See: mdclone-early status\n", f.Conf.Name, md.NodePath(d.Clone.Name), d.Why))...)
 	}
 	b.failed(fmt.Errorf("array %s cannot be started from its clone: %w", f.Conf.Name, failed))
+	errs = append(errs, b.unmark(liftedMark+f.Conf.UUID.Dashed()))
 	// md takes no more disks into an array that it could not start (drivers/md/md.c, md_add_new_disk, Linux 6.12)
 	errs = append(errs, b.mark(brokenMark+u.Dashed(), ""), b.stopLeft(ctx, f, d.Why))
 	if members := f.members(); len(members) > 0 {
@@ -70,6 +71,48 @@ func (b *Boot) lift(ctx context.Context, f Facts, d Decision) error {
 		errs = append(errs, b.guard(f.Conf, d.Clone), b.fallBack(ctx, f, members, d.Why))
 	}
 	return errors.Join(errs...)
+}
+
+// lifted answers udev, which has seen a member by that name of an array that was started from a clone, and is none itself: it is to
+// stay out while the array runs from clones alone. Once it does not, that is over.
+func (b *Boot) lifted(name string) error {
+	m, err := md.ReadDevice(md.NodePath(name))
+	if err != nil {
+		return err
+	}
+	for _, conf := range b.confs() {
+		if conf.UUID != m.Super.Array {
+			continue
+		}
+		seen, _, err := b.scanner().Scan()
+		if err != nil {
+			return err
+		}
+		f, _, err := b.facts(conf, seen)
+		switch {
+		case err != nil:
+			return err
+		case !fromClones(f):
+			return b.unmark(liftedMark + conf.UUID.Dashed())
+		case !f.In[name]:
+			_, err = fmt.Fprintln(b.Stdout, "MDCLONE_LIFTED=1")
+			return err
+		}
+	}
+	return nil
+}
+
+// fromClones tells whether an array runs, and none of its own disks has all of its data.
+func fromClones(f Facts) bool {
+	if !running(f.State) {
+		return false
+	}
+	for _, d := range f.Drives {
+		if f.In[d.Name] && !f.Conf.HasClone(d.Super.Device) && whole(d) {
+			return false
+		}
+	}
+	return true
 }
 
 // guard takes back what a lift has changed for a clone.

@@ -166,3 +166,27 @@ func TestMotd(t *testing.T) {
 		t.Errorf("login says %q, %v; want each once", text, err)
 	}
 }
+
+func TestFromClones(t *testing.T) {
+	conf := config.Array{Clones: []md.UUID{on("c", 1, "012").Super.Device}}
+	own, rebuilt, clone := on("p", 100, "01-"), on("q", 100, "01-~"), on("c", 400, "--2")
+	for _, test := range []struct {
+		name, state string
+		in          []Drive
+		want        bool
+	}{
+		{"the clone alone", "clean", []Drive{clone}, true},
+		{"a new disk is being rebuilt", "active", []Drive{clone, rebuilt}, true},
+		{"an own disk has all", "clean", []Drive{clone, own}, false},
+		{"stopped", "", nil, false},
+		{"not started", "inactive", []Drive{clone}, false},
+	} {
+		f := Facts{Conf: conf, State: test.state, Drives: []Drive{own, rebuilt, clone}, In: map[string]bool{}}
+		for _, d := range test.in {
+			f.In[d.Name] = true
+		}
+		if got := fromClones(f); got != test.want {
+			t.Errorf("%s: fromClones() = %v; want %v", test.name, got, test.want)
+		}
+	}
+}

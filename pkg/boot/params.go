@@ -66,7 +66,7 @@ func readParams(root string) (params, error) {
 		case "mdclone":
 			p.off, p.backup = value == "off", value == "backup"
 		case crashKernel:
-			again = crashed
+			again = "a kernel that crashed"
 		case "mdclone.wait":
 			p.wait = value
 			if value == "" || value == "0" || value == "never" {
@@ -95,9 +95,6 @@ func readParams(root string) (params, error) {
 	if again == "" && chosen && kexeced(root) { // a loader that starts all kernels so has not this choice
 		again = "kexec"
 	}
-	if again == crashed { // it is there to save what that one had in memory, and sees disks late
-		p.wait = "never"
-	}
 	if p.backup && again != "" {
 		p.again = "no clone is made: " + again + " has started this kernel, with the parameters of another one"
 	}
@@ -106,7 +103,7 @@ func readParams(root string) (params, error) {
 
 // crashKernel is the parameter that a kernel has which was started when another one crashed, with its parameters
 // (Documentation/admin-guide/kdump/kdump.rst).
-const crashKernel, crashed = "elfcorehdr", "a kernel that crashed"
+const crashKernel = "elfcorehdr"
 
 // kexeced tells whether kexec has started the kernel, past the boot loader that forgets a choice: x86 has the loader's type, of which
 // kexec's is 0xd (Documentation/arch/x86/boot.rst, type_of_loader).

@@ -24,16 +24,11 @@ func (b *Boot) wait(ctx context.Context) error {
 	if err := b.mark(premount, ""); err != nil { // first of all: what is next is another stage, whatever becomes of this one
 		return err
 	}
-	began, late := b.Uptime()
 	err := b.look(ctx)
 	if err != nil && b.asked() && !exists(b.file(outcomeFile)) { // nothing that comes later would know why
 		err = errors.Join(err, b.conclude(ctx, why(report.Failed, "wait", "%v", err)))
 	}
-	err = errors.Join(err, b.release(ctx))
-	if late == nil {
-		late = b.notCounted(began)
-	}
-	return errors.Join(err, late)
+	return errors.Join(err, b.release(ctx))
 }
 
 // notCounted gives initramfs-tools its time to look for the root device anew, where some was spent here: it counts from the beginning

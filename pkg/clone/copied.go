@@ -3,7 +3,6 @@ package clone
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,31 +31,37 @@ func (s *session) keepCopied() {
 		text, err = json.Marshal(copiedChunks{stay, s.bitmap.ChunkBytes, s.copied.Ranges()})
 	}
 	if err == nil {
-		err = errors.Join(os.MkdirAll(s.env.RunDir(), 0o755), os.WriteFile(s.copiedPath(), text, 0o600))
+		err = writeDurably(s.copiedPath(), text)
 	}
 	if err != nil {
 		s.env.Log.Warnf("verify --changed will not know what was copied: %v", err)
 	}
 }
 
-// addCopied adds to what --verify changed compares what was copied when the clone came in. Where that is not known, and nothing is
-// marked, there is nothing to compare, which must not look like a comparison.
+// addCopied adds to what --verify changed compares what was copied when the clone came in. Where that is not known there may be
+// nothing to compare, or a part only, which must not look like a comparison.
 func (s *session) addCopied() error {
 	if s.verify != config.VerifyChanged {
 		return nil
 	}
 	known, err := s.readCopied()
-	if err != nil {
-		return err
+	if err == nil && known == nil {
+		err = report.Fail(report.Refused, "copied-unknown", "what was copied to %s when it came in is not known any more", s.drive.Name).
+			Hint("without --changed all of it is compared")
 	}
-	if known == nil && s.copied.Count() == 0 {
-		return report.Fail(report.Refused, "copied-unknown", "nothing is marked as changed, and what was copied to %s is not known any more",
-			s.drive.Name).Hint("without --changed all of it is compared")
-	}
-	if known != nil {
+	if err == nil {
 		s.copied = s.copied.Or(*known)
 	}
-	return nil
+	return err
+}
+
+// knownCopied adds what an earlier run has noted of this stay, if it has.
+func (s *session) knownCopied() error {
+	known, err := s.readCopied()
+	if err == nil && known != nil {
+		s.copied = s.copied.Or(*known)
+	}
+	return err
 }
 
 // readCopied reads what keepCopied noted of this stay in the array; nil if nothing is known of it.
@@ -72,17 +77,14 @@ func (s *session) readCopied() (*md.Chunks, error) {
 	if err != nil {
 		return nil, err
 	}
-	return copiedIn(text, stay, s.bitmap)
+	return copiedIn(text, stay, s.bitmap), nil
 }
 
-// copiedIn is what text says of that stay, as chunks of a bitmap.
-func copiedIn(text []byte, stay string, b *md.Bitmap) (*md.Chunks, error) {
+// copiedIn is what text says of that stay, as chunks of a bitmap; nil if it does not.
+func copiedIn(text []byte, stay string, b *md.Bitmap) *md.Chunks {
 	var known copiedChunks
-	if err := json.Unmarshal(text, &known); err != nil {
-		return nil, fmt.Errorf("what was copied: %w", err)
-	}
-	if known.Stay != stay || known.ChunkBytes != b.ChunkBytes {
-		return nil, nil
+	if err := json.Unmarshal(text, &known); err != nil || known.Stay != stay || known.ChunkBytes != b.ChunkBytes {
+		return nil
 	}
 	out := md.NewChunks(b.Dirty.Len())
 	for _, r := range known.Chunks {
@@ -90,5 +92,5 @@ func copiedIn(text []byte, stay string, b *md.Bitmap) (*md.Chunks, error) {
 			out.Add(i)
 		}
 	}
-	return &out, nil
+	return &out
 }

@@ -283,13 +283,18 @@ func (s *session) bringIn(ctx context.Context) error {
 		}
 	}
 	s.inside, s.synced = true, true
+	if s.opts.Keep {
+		if in { // by a run that was killed, which knew more
+			if err := s.knownCopied(); err != nil {
+				return err
+			}
+		}
+		s.keepCopied()
+	}
 	if err := s.await(ctx, "copying to "+s.drive.Name, s.result.DirtyBytes); err != nil {
 		return err
 	}
 	s.result.Seconds.Sync = s.since(start)
-	if s.opts.Keep {
-		s.keepCopied()
-	}
 	if err := s.choosePeer(); err != nil {
 		return err
 	}

@@ -262,7 +262,9 @@ func (t *Target) status(look statusLook) (ArrayStatus, error) {
 	own := ownSlots(state, s.Clones)
 	s.Advice = replaceAdvice(t.Array.Name, state.EmptySlots(), own, t.Configured && len(own) > 0)
 	if len(own) > 0 {
-		s.Advice = append(s.Advice, spareAdvice(t.Array.Name, state.Spares(), s.Clones)...)
+		if len(s.Advice) == 0 { // else a spare may be what replaces a primary
+			s.Advice = append(s.Advice, spareAdvice(t.Array.Name, state.Spares(), s.Clones)...)
+		}
 		if why := losesMarks(); why != "" {
 			s.Advice = append(s.Advice, why)
 		}

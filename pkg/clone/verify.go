@@ -158,6 +158,10 @@ func firstInSync(state md.State) string {
 
 // pass goes over all of the array, "check" or "repair", and returns how many sectors differ; of one that was ended, as far as it came.
 func (s *session) pass(ctx context.Context, action string) (uint64, error) {
+	// it would end what somebody froze (drivers/md/md.c, action_store, Linux 6.12)
+	if now, err := s.Array.Read("sync_action"); err != nil || now == "frozen" {
+		return 0, errors.Join(report.Fail(report.Refused, "frozen", "somebody froze the sync of %s", s.Array.Name), err)
+	}
 	if err := s.openRange(); err != nil {
 		return 0, err
 	}
