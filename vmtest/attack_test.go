@@ -3,40 +3,51 @@
 package vmtest
 
 import (
+	"slices"
 	"testing"
 
 	"mdclone/pkg/clone"
 )
 
+// An attackGroup is tried on one guest, one attack after the other.
+type attackGroup struct {
+	name   string
+	newest bool // is for the newest kernel too: what it rests on is the kernel's doing
+	do     func(t *testing.T, a *attackable)
+}
+
+var attackGroups = []attackGroup{
+	{"drives that would differ", true, drivesThatWouldDiffer},
+	{"drives that are healed", false, drivesThatAreHealed},
+	{"harmless use", false, harmlessUse},
+	{"slots", true, slots},
+	{"leftovers", true, leftovers},
+	{"failures", true, failures},
+	{"behind our back", true, behindOurBack},
+	{"clones that differ", false, clonesThatDiffer},
+	{"unplugged while it was in", false, unplugged},
+	{"power cuts", true, powerCuts},
+	{"cut joins", true, cutJoins},
+	{"while it is away", false, whileAway},
+	{"rows", true, rows},
+	{"what status tells", false, statusTells},
+	{"unfit clones", false, unfitClones},
+}
+
 // TestAttacks does to the drives what ends, with plain md, in a mirror that silently differs, in a broken array or in the
 // loss of the newest copy. With the product it ends in a refusal, without one byte written, or in a clone that is a copy.
 func TestAttacks(t *testing.T) {
 	eachKernel(t, func(t *testing.T, suite string) {
-		a := newAttackable(t, suite, 5)
-		for _, group := range []struct {
-			name   string
-			newest bool // is for the newest kernel too: what it rests on is the kernel's doing
-			do     func(t *testing.T, a *attackable)
-		}{
-			{"drives that would differ", true, drivesThatWouldDiffer},
-			{"drives that are healed", false, drivesThatAreHealed},
-			{"harmless use", false, harmlessUse},
-			{"slots", true, slots},
-			{"leftovers", true, leftovers},
-			{"failures", true, failures},
-			{"behind our back", true, behindOurBack},
-			{"clones that differ", false, clonesThatDiffer},
-			{"unplugged while it was in", false, unplugged},
-			{"power cuts", true, powerCuts},
-			{"cut joins", true, cutJoins},
-			{"while it is away", false, whileAway},
-			{"rows", true, rows},
-			{"what status tells", false, statusTells},
-			{"unfit clones", false, unfitClones},
-		} {
-			if !a.newest() || group.newest {
-				t.Run(group.name, func(t *testing.T) { group.do(t, a) })
-			}
+		for half := range slices.Chunk(attackGroups, (len(attackGroups)+1)/2) { // all on one guest take longest of all tests
+			t.Run("from "+half[0].name, func(t *testing.T) {
+				t.Parallel()
+				a := newAttackable(t, suite, 5)
+				for _, group := range half {
+					if !a.newest() || group.newest {
+						t.Run(group.name, func(t *testing.T) { group.do(t, a) })
+					}
+				}
+			})
 		}
 	})
 }
