@@ -75,7 +75,8 @@ func TestFaultInEachPhase(t *testing.T) {
 				{pulledOut, func(r *rig, p phase) { r.pulledOut(p, d) }},
 				{primaryLost, (*rig).losesPrimary},
 			} {
-				if soaking() && (f.name != primaryLost || !p.spare) || slices.Contains(p.always, f.name) {
+				always := slices.Contains(p.always, f.name) && (suite == suites[1] || f.name == killed)
+				if soaking() && (f.name != primaryLost || !p.spare) || always {
 					t.Run(p.name+", "+f.name, func(t *testing.T) { f.do(r.at(t), p) })
 				}
 			}

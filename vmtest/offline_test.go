@@ -46,7 +46,7 @@ var offlineCases = []offlineCase{
 	{name: "cloned", state: "syncing", disks: strings.Fields(last), shell: "mount", do: offline.atTheRelease, told: true, on: everySystem},
 	{
 		name: "absent", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=3"},
-		code: report.NoDrive, why: "no-drive", on: everySystem,
+		code: report.NoDrive, why: "no-drive", on: everySuite,
 	},
 	{
 		name: "plugged in meanwhile", state: "stale", disks: strings.Fields(both), args: []string{"mdclone.clone-wait=600"},
@@ -68,7 +68,7 @@ var offlineCases = []offlineCase{
 		name: "pulled out in the sync", state: "syncing", disks: strings.Fields(last), args: []string{"mdclone.clone-wait=600"},
 		do: offline.pullOut, code: report.Failed, why: "drive-failed", on: everySystem,
 	},
-	{name: "diverged", state: "diverged", disks: strings.Fields(first), code: report.Refused, why: "ran-alone", on: everySystem},
+	{name: "diverged", state: "diverged", disks: strings.Fields(first), code: report.Refused, why: "ran-alone", on: everySuite},
 	{
 		name: "for an earlier boot", state: "stale", disks: strings.Fields(first), args: []string{"mdclone.until=1700000000"},
 		why: "expired", on: firstSuite,
