@@ -95,7 +95,7 @@ func (s *session) afterFailure(err error) error {
 		}
 		return err
 	}
-	if code != "drive-failed" && code != "bad-blocks" {
+	if code != "drive-failed" {
 		err = errors.Join(driveFailed(s.drive.Name), err)
 	}
 	return errors.Join(err, s.drop(state))
