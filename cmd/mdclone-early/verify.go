@@ -8,7 +8,8 @@ import (
 )
 
 const verifyHelp = `Compares the clone, which must be in the array (mdclone-early attach), with the array: all of it by md's own check, or with
---changed what was copied when it came in and what is marked changed since. Exit code 5 and the number of sectors if they differ; --repair then makes them equal.`
+--changed what was copied when it came in and what is marked changed since. Exit code 5 and the number of sectors if they
+differ; --repair then makes them equal.`
 
 type verifyCommand struct {
 	cycleOptions

@@ -20,8 +20,9 @@ type starter struct {
 	esp  bool // an EFI system partition
 }
 
-// The types of an EFI system partition (UEFI specification 2.10, chapter 5), as they are on disk.
-const espType = 0xef // in a DOS partition table
+// espType is an EFI system partition's type in a DOS partition table, espGUID that in a GUID partition table, as it is on disk (UEFI
+// specification 2.10, chapter 5).
+const espType = 0xef
 
 var espGUID = []byte{0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b}
 

@@ -3,6 +3,7 @@ package clone
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -179,4 +180,18 @@ func (s *session) compareCopied(ctx context.Context, chunks md.Chunks, frozen bo
 		s.done = config.VerifyChanged
 	}
 	return err
+}
+
+// someDiscard tells whether some of the array's disks, with the clone among them, take discards, and others do not. md passes the
+// latter over, and says that it is done (drivers/md/raid1-10.c, Linux 6.12): what is freed while all are in differs then. That cannot
+// be held up: once discard_max_bytes is 0, Linux 6.12 takes no other value any more.
+func (s *session) someDiscard() bool {
+	names := append(slices.Clone(s.peers), s.drive.Name)
+	takes := 0
+	for _, name := range names {
+		if most, err := s.env.FS.Uint("class/block", s.env.FS.DiskOf(name), "queue/discard_max_bytes"); err == nil && most > 0 {
+			takes++
+		}
+	}
+	return takes > 0 && takes < len(names)
 }

@@ -13,13 +13,6 @@ import (
 	"mdclone/pkg/report"
 )
 
-// Sync speeds in KiB/s while a clone is copied to. md's own limits keep a mirror's rebuild out of the way of everything
-// else; a clone that is waited for may take more.
-const (
-	syncSpeedMin = "50000"
-	syncSpeedMax = "10000000"
-)
-
 // Backup is the whole cycle: find, admit, join, sync, verify, touch, settle, detach, canary.
 func (t *Target) Backup(ctx context.Context, opts Options) ([]*Result, error) {
 	return t.run(ctx, opts, func(ctx context.Context, c *crew) {
@@ -406,42 +399,6 @@ func (s *session) choosePeer() error {
 		s.peer = peers[0].name
 	}
 	return nil
-}
-
-// hurry changes what makes the cycle slow for the time that it runs. Where that cannot be recorded, or put back if we died, it is
-// not changed, and the cycle takes longer.
-func (s *session) hurry() {
-	wanted := []tunable{{Attr: "sync_speed_max", Set: syncSpeedMax}, {Attr: "sync_speed_min", Set: syncSpeedMin}}
-	if !s.offline && !s.env.EarlyBoot() { // where nothing would remember it after a power cut
-		// never below 1: it is stored in whole seconds, and an array with 0 does not start
-		wanted = append(wanted, tunable{Attr: timeBaseAttr, Set: "1"})
-	}
-	if s.restorer == nil {
-		var err error
-		if s.restorer, err = startGuard("restore", s.Conf.UUID.String()); err != nil {
-			s.env.Log.Warnf("the cycle takes longer: %v", err)
-			return
-		}
-	}
-	for _, w := range wanted {
-		if err := s.tune(w.Attr, w.Set); err != nil {
-			s.env.Log.Warnf("%s is left as it is, the cycle takes longer: %v", w.Attr, err)
-		}
-	}
-}
-
-// someDiscard tells whether some of the array's disks, with the clone among them, take discards, and others do not. md passes the
-// latter over, and says that it is done (drivers/md/raid1-10.c, Linux 6.12): what is freed while all are in differs then. That cannot
-// be held up: once discard_max_bytes is 0, Linux 6.12 takes no other value any more.
-func (s *session) someDiscard() bool {
-	names := append(slices.Clone(s.peers), s.drive.Name)
-	takes := 0
-	for _, name := range names {
-		if most, err := s.env.FS.Uint("class/block", s.env.FS.DiskOf(name), "queue/discard_max_bytes"); err == nil && most > 0 {
-			takes++
-		}
-	}
-	return takes > 0 && takes < len(names)
 }
 
 // verifyAll is --verify full.

@@ -107,8 +107,8 @@ func (s *session) detach(asClone bool) error {
 			return err
 		}
 	}
-	bad, err := s.Array.BadBlocks(s.drive.Name) // nothing is written to it any more: this look is the last
-	if errors.Is(err, fs.ErrNotExist) {         // somebody was quicker
+	bad, err := s.Array.BadBlocks(s.drive.Name)                        // nothing is written to it any more: this look is the last
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) { // somebody was quicker
 		err = nil
 	}
 	if err = errors.Join(err, s.remove(s.drive.Name)); err != nil {

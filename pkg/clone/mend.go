@@ -115,8 +115,8 @@ func (s *session) mark(ctx context.Context, chunks md.Chunks) error {
 	if err != nil {
 		return err
 	}
-	if now, err := s.Array.Read("sync_action"); err != nil || now == "frozen" { // its end is for whoever froze it
-		return errors.Join(report.Fail(report.Failed, "frozen", "somebody froze the sync of %s", s.Array.Name), err)
+	if err := s.notFrozen(report.Failed); err != nil {
+		return err
 	}
 	action := s.env.FS.Path(s.Array.Attr("sync_action"))
 	undo := []string{"write", action, "idle"}

@@ -96,6 +96,35 @@ func (t *Target) tune(attr, value string) error {
 	return t.Array.Write(value, attr)
 }
 
+// Sync speeds in KiB/s while a clone is copied to. md's own limits keep a mirror's rebuild out of the way of everything
+// else; a clone that is waited for may take more.
+const (
+	syncSpeedMin = "50000"
+	syncSpeedMax = "10000000"
+)
+
+// hurry changes what makes the cycle slow for the time that it runs. Where that cannot be recorded, or put back if we died, it is
+// not changed, and the cycle takes longer.
+func (s *session) hurry() {
+	wanted := []tunable{{Attr: "sync_speed_max", Set: syncSpeedMax}, {Attr: "sync_speed_min", Set: syncSpeedMin}}
+	if !s.offline && !s.env.EarlyBoot() { // where nothing would remember it after a power cut
+		// never below 1: it is stored in whole seconds, and an array with 0 does not start
+		wanted = append(wanted, tunable{Attr: timeBaseAttr, Set: "1"})
+	}
+	if s.restorer == nil {
+		var err error
+		if s.restorer, err = startGuard("restore", s.Conf.UUID.String()); err != nil {
+			s.env.Log.Warnf("the cycle takes longer: %v", err)
+			return
+		}
+	}
+	for _, w := range wanted {
+		if err := s.tune(w.Attr, w.Set); err != nil {
+			s.env.Log.Warnf("%s is left as it is, the cycle takes longer: %v", w.Attr, err)
+		}
+	}
+}
+
 // forget drops an attribute from the record that is back at what it was.
 func (t *Target) forget(attr string) error {
 	t.changed = slices.DeleteFunc(t.changed, func(c tunable) bool { return c.Attr == attr })

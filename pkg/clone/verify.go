@@ -158,9 +158,8 @@ func firstInSync(state md.State) string {
 
 // pass goes over all of the array, "check" or "repair", and returns how many sectors differ; of one that was ended, as far as it came.
 func (s *session) pass(ctx context.Context, action string) (uint64, error) {
-	// it would end what somebody froze (drivers/md/md.c, action_store, Linux 6.12)
-	if now, err := s.Array.Read("sync_action"); err != nil || now == "frozen" {
-		return 0, errors.Join(report.Fail(report.Refused, "frozen", "somebody froze the sync of %s", s.Array.Name), err)
+	if err := s.notFrozen(report.Refused); err != nil {
+		return 0, err
 	}
 	if err := s.openRange(); err != nil {
 		return 0, err
@@ -181,6 +180,16 @@ func (s *session) pass(ctx context.Context, action string) (uint64, error) {
 	}
 	// one that ends early leaves where it ended as the beginning of every later sync
 	return count, errors.Join(err, e, s.openRange(), s.forget("sync_max"))
+}
+
+// notFrozen is an error where somebody froze the array's syncs: a check would end that (drivers/md/md.c, action_store, Linux 6.12), and
+// so would the end of a freeze of ours.
+func (s *session) notFrozen(exit report.Code) error {
+	now, err := s.Array.Read("sync_action")
+	if err == nil && now == "frozen" {
+		err = report.Fail(exit, "frozen", "somebody froze the sync of %s", s.Array.Name)
+	}
+	return err
 }
 
 func (s *session) awaitPass(ctx context.Context, want string) error {

@@ -93,7 +93,7 @@ func ParseBootWait(s string) (BootWait, error) {
 // HasClone tells whether u is one of the recorded clones.
 func (a Array) HasClone(u md.UUID) bool { return slices.Contains(a.Clones, u) }
 
-// PinKB is the limit that can be written before the members are known (the ATTR line of the udev rules): the user's own, else the
+// PinKB is the limit that can be written before the members are known (udev's ATTR line): the user's own, else the
 // clone's, else 0 for "only the program can tell".
 func (a Array) PinKB() uint64 {
 	if a.MaxSectorsKB != MaxSectorsAuto {
